@@ -1,0 +1,1 @@
+"""From kernels to LLVM text: loops, lower, tile, emit, and the targets they are made for."""
