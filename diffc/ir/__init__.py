@@ -1,0 +1,1 @@
+"""The array IR: avals, index expressions, graphs, their text form and checker."""

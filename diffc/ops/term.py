@@ -1,0 +1,144 @@
+"""Terms: what the formulas of ops are written in.
+
+A derivative or a loop body is one Python expression on terms. What the terms are decides what the
+expression does: on :class:`GraphTerm` it emits equations, elsewhere it runs on SymPy's symbols, on
+NumPy arrays, or builds scalar expressions of the loop IR. So each formula is written once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from diffc.ir.aval import Aval
+from diffc.ir.graph import Builder, Literal, Operand, literal
+
+
+class Term:
+    """A value in a formula. Subclasses implement :meth:`call` and :meth:`lift`."""
+
+    __slots__ = ()
+
+    def call(self, name: str, *others: Any, **params: Any) -> Any:
+        """The op ``name`` applied to this term and ``others`` (terms or Python scalars)."""
+        raise NotImplementedError
+
+    def lift(self, value: bool | int | float) -> Self:
+        """A constant of the same dtype and shape as this term."""
+        raise NotImplementedError
+
+    def __add__(self, other: Any) -> Any:
+        return self.call("add", other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self.lift(other).call("add", self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self.call("sub", other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self.lift(other).call("sub", self)
+
+    def __mul__(self, other: Any) -> Any:
+        return self.call("mul", other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self.lift(other).call("mul", self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.call("div", other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self.lift(other).call("div", self)
+
+    def __neg__(self) -> Any:
+        return self.call("neg")
+
+    def __lt__(self, other: Any) -> Any:
+        return self.call("lt", other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.call("le", other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.call("gt", other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.call("ge", other)
+
+    def eq(self, other: Any) -> Any:
+        """Elementwise equality (``==`` itself stays identity, so that terms can be dict keys)."""
+        return self.call("eq", other)
+
+    def ne(self, other: Any) -> Any:
+        """Elementwise inequality."""
+        return self.call("ne", other)
+
+    def __and__(self, other: Any) -> Any:
+        return self.call("bitwise_and", other)
+
+    def __or__(self, other: Any) -> Any:
+        return self.call("bitwise_or", other)
+
+    def __invert__(self) -> Any:
+        return self.call("bitwise_not")
+
+
+class GraphTerm(Term):
+    """A term that emits equations into a builder."""
+
+    __slots__ = ("builder", "operand")
+
+    builder: Builder
+    operand: Operand
+
+    def __init__(self, builder: Builder, operand: Operand) -> None:
+        self.builder = builder
+        self.operand = operand
+
+    @property
+    def aval(self) -> Aval:
+        """Dtype and shape."""
+        return self.operand.aval
+
+    def lift(self, value: bool | int | float) -> GraphTerm:
+        return GraphTerm(self.builder, literal(value, self.aval))
+
+    def call(self, name: str, *others: Any, **params: Any) -> GraphTerm:
+        results = self.calls(name, *others, **params)
+        (result,) = results
+        return result
+
+    def calls(self, name: str, *others: Any, **params: Any) -> tuple[GraphTerm, ...]:
+        """As :meth:`call`, for ops with several results."""
+        from diffc.ops.registry import find
+
+        operands = [self.operand]
+        for other in others:
+            term = other if isinstance(other, GraphTerm) else self.lift(other)
+            operands.append(term.operand)
+        results = self.builder.emit(find(name), operands, params)
+        return tuple(GraphTerm(self.builder, result) for result in results)
+
+    def is_literal(self, value: float | None = None) -> bool:
+        """Whether this is a literal (equal to ``value``, if one is given)."""
+        operand = self.operand
+        return isinstance(operand, Literal) and (value is None or operand.value == value)
+
+
+def unary(name: str) -> Any:
+    """The function on terms that applies op ``name``: ``cos = unary("cos")``."""
+
+    def apply(x: Term) -> Any:
+        return x.call(name)
+
+    apply.__name__ = name
+    return apply
+
+
+def select(condition: Term, on_true: Any, on_false: Any) -> Any:
+    """``on_true`` where ``condition`` holds, else ``on_false``; one branch may be a Python scalar."""
+    if isinstance(on_true, Term):
+        on_false = on_false if isinstance(on_false, Term) else on_true.lift(on_false)
+    else:
+        on_true = on_false.lift(on_true)
+    return condition.call("select", on_true, on_false)
