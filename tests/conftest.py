@@ -1,8 +1,22 @@
 """Settings for the whole test-suite."""
 
+import pytest
 from hypothesis import settings
 
-# Drawn tests find the same examples on every machine; `make deep` draws new ones.
-settings.register_profile("diffc", derandomize=True, deadline=None, max_examples=60)
+# Drawn tests find the same examples on every machine; `make deep` draws new ones, and more.
+settings.register_profile("every-day", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("deep", deadline=None, max_examples=2000)
-settings.load_profile("diffc")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--deep", action="store_true", help="also run tests/deep, and draw more")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("deep" if config.getoption("--deep") else "every-day")
+
+
+def pytest_ignore_collect(collection_path, config: pytest.Config) -> bool | None:
+    """Leaves out tests/deep unless asked for: it takes longer than CI has."""
+    is_deep = collection_path == config.rootpath / "tests" / "deep"
+    return True if is_deep and not config.getoption("--deep") else None
