@@ -1,0 +1,105 @@
+"""A native module: kernels with every address decided, in the order in which they run.
+
+This is what ``allocate`` makes and ``emit`` reads. A routine is a native function
+``(inputs..., outputs..., arena)``; the first one is the program's entry with the ABI
+``i64 @NAME(ptr inputs, ptr outputs, ptr arena)``, the others are bodies of loops and callees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal as Choice
+
+from diffc.codegen.loops.nodes import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A place: ``offset`` bytes into input or output ``index``, the arena, or constant ``index``."""
+
+    base: Choice["input", "output", "arena", "constant"]
+    index: int = 0
+    offset: int = 0
+
+    def __str__(self) -> str:
+        base = self.base if self.base == "arena" else f"{self.base}{self.index}"
+        return f"{base}+{self.offset}" if self.offset else base
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Launch:
+    """Runs a kernel on addresses, one per parameter. ``aliased``: two parameters may share memory."""
+
+    kernel: Kernel
+    addresses: tuple[Address, ...]
+    aliased: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """Copies ``nbytes``; the two places are the same or do not overlap."""
+
+    target: Address
+    source: Address
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Invoke:
+    """Calls a routine once."""
+
+    routine: Routine
+    inputs: tuple[Address, ...]
+    outputs: tuple[Address, ...]
+    arena: Address
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Repeat:
+    """Calls a routine ``length`` times (from the last index down, if ``reverse``).
+
+    Inputs: constants, then carries, then slices; outputs: carries, then slices. A slice moves by
+    its stride (bytes) per step. Each carry is read from ``initial`` in the first step and written
+    in turn to ``spare`` and ``final`` so that the last step writes ``final``.
+    """
+
+    routine: Routine
+    length: int
+    reverse: bool
+    constants: tuple[Address, ...]
+    initial: tuple[Address, ...]
+    spare: tuple[Address, ...]
+    final: tuple[Address, ...]
+    slices: tuple[tuple[Address, int], ...]
+    stacked: tuple[tuple[Address, int], ...]
+    arena: Address
+
+
+Step = Launch | Copy | Invoke | Repeat
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routine:
+    """A native function: steps in order. ``arena_bytes`` is what it needs of its arena argument."""
+
+    name: str
+    inputs: int
+    outputs: int
+    arena_bytes: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Module:
+    """The entry routine, constant data, and messages that a nonzero status stands for.
+
+    ``messages[k - 1]`` belongs to status ``k``: text and the user's line.
+    ``aliases``: output index -> index of the input in whose memory it lives.
+    ``guards``: (offset, nbytes) of each value in the arena, in guard mode.
+    """
+
+    entry: Routine
+    constants: tuple[bytes, ...]
+    messages: tuple[tuple[str, str], ...]
+    aliases: dict[int, int]
+    guards: tuple[tuple[int, int], ...] = ()

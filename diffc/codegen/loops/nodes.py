@@ -1,0 +1,280 @@
+"""Nodes of the loop IR: scalar expressions, statements, kernels.
+
+A kernel is a nest over dense, row-major buffers. ``lower`` says *what* is computed: ``Par`` (all
+points independent), ``For`` (in order), ``Reduce``, ``Contract``, ``Store``, ``Scatter``. ``tile``
+says *how* by filling in the ``how`` of the same nodes. Sizes are integers here. Expressions are
+directed acyclic graphs: a node shared in Python is computed once per point.
+
+Meaning of the order of summation: it is fixed by ``Reduce.order``, the extents and the target, and
+by nothing else, so that fusing a reduction never changes its bits. ``lanes``: the (row-major
+flattened) reduced space is dealt to ``4 * lanes(dtype)`` partial results in turn, which are then
+combined by halving. ``sequence``: one after the other. ``Contract`` sums in order of the (row-major)
+contracted index with one fused multiply-add each, unless its ``how`` says dot (lanes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal as Choice
+
+from diffc.ir.index import TRUE, Dim, Guard, Var
+
+Mode = Choice["in", "out", "mut", "scratch"]
+Monoid = Choice["sum", "prod", "max", "min", "any", "all", "argmax", "argmin"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Buffer:
+    """Dense row-major memory that a kernel sees: a parameter (in, out, mut) or its scratch.
+
+    ``dtype`` is a short name (``f32``; ``bool`` is one byte). ``mut`` is read and written.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    mode: Mode
+
+
+# --- expressions ------------------------------------------------------------------------------
+
+
+class Expr:
+    """A scalar at each point of the nest. ``dtype`` is a short name."""
+
+    __slots__ = ()
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Const(Expr):
+    """A known scalar."""
+
+    dtype: str
+    value: bool | int | float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexValue(Expr):
+    """The value of an index expression, converted to ``dtype``."""
+
+    dtype: str
+    index: Dim
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Load(Expr):
+    """An element of a buffer at quasi-affine indices, which the guards around it keep in bounds."""
+
+    buffer: Buffer
+    indices: tuple[Dim, ...]
+
+    @property
+    def dtype(self) -> str:  # type: ignore[override]  # a field of the others
+        return self.buffer.dtype
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GatherLoad(Expr):
+    """An element at indices of which some are computed values (``Expr`` of an integer dtype).
+
+    ``mode``: ``clip`` moves an index into bounds, ``fill`` gives zero outside, ``check`` reports
+    ``status`` (an index into the module's messages) and clips.
+    """
+
+    buffer: Buffer
+    indices: tuple[Dim | Expr, ...]
+    mode: Choice["clip", "fill", "check"] = "clip"
+    status: int = 0
+
+    @property
+    def dtype(self) -> str:  # type: ignore[override]  # a field of the others
+        return self.buffer.dtype
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Apply(Expr):
+    """An op of the closed scalar set (``SCALARS``), IEEE by itself: no contraction, no fast-math.
+
+    ``convert`` takes its source dtype from its argument.
+    """
+
+    dtype: str
+    name: str
+    args: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choose(Expr):
+    """``on_true`` where the guard on indices holds, else ``on_false``.
+
+    Loads in a branch are performed only where that branch is taken.
+    """
+
+    guard: Guard
+    on_true: Expr
+    on_false: Expr
+
+    @property
+    def dtype(self) -> str:  # type: ignore[override]  # a field of the others
+        return self.on_true.dtype
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scalar(Expr):
+    """What an earlier ``Reduce`` or ``Contract`` of an enclosing body found at this point."""
+
+    name: str
+    dtype: str
+
+
+# --- statements -------------------------------------------------------------------------------
+
+
+class Stmt:
+    """A statement of a kernel."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vector:
+    """How a Par runs its last variable: ``lanes`` points at once, a masked rest."""
+
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tile:
+    """How a contraction runs: see ``tile/contract.py``.
+
+    ``rows`` x ``vectors``: register tile (vectors of ``lanes``), ``unroll`` of the contracted loop,
+    ``row_block``/``column_block``/``depth_block``: cache blocks (0: none); ``pack_lhs``,
+    ``pack_rhs``: copied to panels first; ``dot``: vectors along the contracted index.
+    """
+
+    rows: int
+    vectors: int
+    lanes: int
+    unroll: int
+    row_block: int = 0
+    column_block: int = 0
+    depth_block: int = 0
+    pack_lhs: bool = False
+    pack_rhs: bool = False
+    dot: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Par(Stmt):
+    """All points of the product of ``vars`` (row-major), in any order."""
+
+    vars: tuple[Var, ...]
+    body: tuple[Stmt, ...]
+    how: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class For(Stmt):
+    """``var`` from 0 up (down, if ``reverse``), in order."""
+
+    var: Var
+    body: tuple[Stmt, ...]
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduce(Stmt):
+    """``target`` = fold of ``value`` over the product of ``vars`` (never written back by itself).
+
+    The empty fold gives the monoid's identity. ``argmax``/``argmin``: position (row-major in
+    ``vars``, i64) of the first extreme, a NaN counting as extreme. ``max``/``min`` pass NaN on.
+    """
+
+    target: Scalar
+    monoid: Monoid
+    vars: tuple[Var, ...]
+    value: Expr
+    order: Choice["lanes", "sequence"] = "lanes"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contract(Stmt):
+    """``target`` = Σ over ``vars`` of ``lhs * rhs``, fused multiply-adds in f32/f64 (ints wrap)."""
+
+    target: Scalar
+    vars: tuple[Var, ...]
+    lhs: Expr
+    rhs: Expr
+    how: Tile | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Store(Stmt):
+    """``buffer[indices] = value`` where the guard holds."""
+
+    buffer: Buffer
+    indices: tuple[Dim, ...]
+    value: Expr
+    guard: Guard = field(default=TRUE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scatter(Stmt):
+    """``buffer[indices]`` combined with ``value``; some indices are computed; stands inside ``For``.
+
+    ``mode``: ``drop`` skips what is out of bounds, ``check`` reports ``status`` too.
+    """
+
+    buffer: Buffer
+    indices: tuple[Dim | Expr, ...]
+    value: Expr
+    combine: Choice["set", "add", "mul", "min", "max"]
+    mode: Choice["drop", "check"] = "drop"
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sort(Stmt):
+    """Sorts rows of ``length`` values, stably, NaN last; writes values or positions (i64).
+
+    ``keys[indices]`` with ``var`` running over the row; result to ``buffer`` at the same indices.
+    """
+
+    buffer: Buffer
+    keys: Buffer
+    indices: tuple[Dim, ...]
+    var: Var
+    positions: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernel:
+    """A nest with its parameters. ``scratch`` buffers are private and undefined at the start."""
+
+    name: str
+    params: tuple[Buffer, ...]
+    scratch: tuple[Buffer, ...]
+    body: tuple[Stmt, ...]
+
+
+#: the closed set of scalar ops: name -> arity
+SCALARS = {
+    **dict.fromkeys(
+        (
+            "neg abs sign sqrt floor ceil round trunc exp exp2 log log2 log10 log1p expm1 tanh "
+            "logistic erf sin cos tan sinh cosh arctan arcsin arccos is_nan is_inf is_finite "
+            "bitwise_not convert bitcast"
+        ).split(),
+        1,
+    ),
+    **dict.fromkeys(
+        (
+            "add sub mul div floor_divide remainder pow maximum minimum arctan2 eq ne lt le gt ge "
+            "bitwise_and bitwise_or bitwise_xor shift_left shift_right"
+        ).split(),
+        2,
+    ),
+    "select": 3,
+    "fma": 3,
+}

@@ -1,0 +1,1 @@
+"""Planning: what is computed again, what runs together, in which order, and in which buffers."""
