@@ -28,7 +28,7 @@ test: check
 	$(BIN)/python -m pytest -n $(JOBS)
 
 deep: $(STAMP)
-	$(BIN)/python -m pytest -n $(JOBS) --deep tests/deep
+	$(BIN)/python -m pytest -n $(JOBS) --deep
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -1,3 +1,5 @@
 """diffc compiles NumPy-style Python functions, and their derivatives, to native code."""
 
-__version__ = "0.1.0"
+from diffc.version import __version__
+
+__all__ = ["__version__"]
