@@ -1,3 +1,3 @@
-"""The version of diffc; below all layers, as stored object code must know which compiler made it."""
+"""The version of diffc; below all layers, as cached object code names the compiler that made it."""
 
 __version__ = "0.1.0"

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-import diffc
 from diffc.codegen.targets import Target
 from diffc.errors import InternalError
 from diffc.runtime import llvm
 from diffc.runtime.cache import ObjectCache, default_directory
+from diffc.version import __version__
 
 __all__ = ["Library", "assembly", "build", "object_cache", "object_key"]
 
@@ -62,7 +62,7 @@ def _environment() -> str:
     abi = getattr(sys, "abiflags", "")
     return "\n".join(
         (
-            f"diffc {diffc.__version__}",
+            f"diffc {__version__}",
             llvm.llvm_version(),
             f"passes {llvm.CODEGEN_LEVEL} {llvm.CLEANUP_LIMIT} {llvm.CLEANUP_PASSES}",
             llvm.triple(),
