@@ -1,0 +1,94 @@
+"""Whether a peer computes what the workload says, decided in float64 before anything is timed.
+
+The reference is the derivative by hand on float64 inputs (`by_hand`), with the optimizer in place.
+Gradients are compared leaf by leaf; what an optimizer did is compared as the change of all params
+together, as Adam turns rounding errors of tiny gradients into steps of full length.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks import inputs, optimizers
+from benchmarks.by_hand import BY_HAND
+from benchmarks.workloads import Workload
+
+TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
+CHANGE_TOLERANCE = {"float32": 2e-2, "float64": 1e-8}
+LEAF_FLOOR = 1e-3  # a leaf's error is measured against at least this share of the whole gradient
+
+
+class Reference:
+    """What a workload gives in float64: value, gradient, and params after some units."""
+
+    def __init__(self, workload: Workload, params: dict, batches: list[dict]) -> None:
+        self.optimizer = workload.optimizer
+        self.gradient = BY_HAND[workload.objective.__name__]
+        self.initial = inputs.upcast(params)
+        self.batches = [inputs.upcast(b) for b in batches]
+        self.value, self.grads = self.gradient(self.initial, self.batches[0])
+        self._after: dict[int, dict] = {}
+
+    def after(self, units: int) -> dict:
+        """Return the params after so many units from the initial ones."""
+        if units not in self._after:
+            params = {k: a.copy() for k, a in self.initial.items()}
+            state = optimizers.initial_state(self.optimizer, params)
+            for _ in range(units):
+                for batch in self.batches:
+                    _, grads = self.gradient(params, batch)
+                    optimizers.update_in_place(self.optimizer, params, grads, state)
+            self._after[units] = params
+        return self._after[units]
+
+
+class Verdict(NamedTuple):
+    """Relative errors of a peer, and what is wrong with them (empty: nothing)."""
+
+    value: float
+    gradient: float
+    change: float
+    problem: str
+
+
+def norm(arrays: list) -> float:
+    """Return the Euclidean norm over all elements."""
+    return float(np.sqrt(sum(np.vdot(a, a) for a in arrays)))
+
+
+def gradient_error(grads: dict, reference: dict) -> float:
+    """Return the largest relative error of a leaf; infinite where shapes or names differ."""
+    if grads.keys() != reference.keys():
+        return float("inf")
+    whole = norm([np.asarray(r) for r in reference.values()])
+    worst = 0.0
+    for k, r in reference.items():
+        g = np.asarray(grads[k], dtype="float64")
+        if g.shape != np.shape(r):
+            return float("inf")
+        scale = max(norm([np.asarray(r)]), LEAF_FLOOR * whole, np.finfo("float64").tiny)
+        error = norm([g - r]) / scale
+        if not error <= worst:  # so that nan counts as worst
+            worst = error
+    return worst
+
+
+def change_error(after: dict, initial: dict, reference: dict) -> float:
+    """Return the error of the change of all params, relative to the change."""
+    errors = [np.asarray(after[k], dtype="float64") - r for k, r in reference.items()]
+    return norm(errors) / norm([r - initial[k] for k, r in reference.items()])
+
+
+def compare(answer: dict, reference: Reference, dtype: str, units: int) -> Verdict:
+    """Compare a worker's answer to `check` with the reference."""
+    value = abs(answer["value"] - reference.value) / abs(reference.value)
+    gradient = gradient_error(answer["grads"], reference.grads)
+    change = 0.0
+    if answer["after"] is not None:
+        change = change_error(answer["after"], reference.initial, reference.after(units))
+    limits = (TOLERANCE[dtype], TOLERANCE[dtype], CHANGE_TOLERANCE[dtype])
+    found = zip(("value", "gradient", "updates"), (value, gradient, change), limits, strict=True)
+    wrong = [f"{what} off by {error:.1e}" for what, error, limit in found if not error <= limit]
+    return Verdict(float(value), gradient, change, ", ".join(wrong))

@@ -1,0 +1,52 @@
+"""What a peer is: the work of one workload, done by one system.
+
+A peer is built from inputs in NumPy and keeps its own form of them. `run` does whole units of work
+and returns when all is done. Building a peer compiles nothing: the first call does, so that its
+time tells the time to compile.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from benchmarks.workloads import Workload
+
+
+class Peer(ABC):
+    """One system on one workload.
+
+    Attributes:
+        units_per_call: How many units one call does; `run` takes multiples of it.
+    """
+
+    units_per_call = 1
+
+    def __init__(self, name: str, workload: Workload, params: dict, batches: list[dict]) -> None:
+        self.name, self.workload = name, workload
+        self.objective, self.optimizer = workload.objective, workload.optimizer
+        self.initial, self.batches = params, batches
+        self.is_scalar = isinstance(next(iter(params.values())), float)
+        self.prepare()
+        self.reset()
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Convert the inputs, and say what is to be compiled."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Go back to the initial params and a new optimizer state."""
+
+    @abstractmethod
+    def run(self, units: int) -> None:
+        """Do so many units of work and wait for the results."""
+
+    @abstractmethod
+    def value_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
+        """Return the value and gradient at the initial params and first batch, as NumPy."""
+
+    @abstractmethod
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Return the params as they are now, as NumPy."""
