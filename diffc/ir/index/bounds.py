@@ -71,43 +71,45 @@ def _sum_bounds(expr: Expr) -> Bounds:
             least, most = most, least
         low = None if low is None or least is None else low + coef * least
         high = None if high is None or most is None else high + coef * most
-    if low is None:
-        low = _least_by_extents(expr)
-    if high is None:
-        negated = _least_by_extents(-expr)
-        high = None if negated is None else -negated
+    if any(_is_bounded_by_size(atom) for atom, _ in expr.terms):
+        low = _tighter(low, _least_by_extents(expr))
+        high = _tighter(high, _least_by_extents(-expr), -1)
     return low, high
 
 
-def _extreme(atom: Atom) -> tuple[Atom, tuple[Atom, ...]] | None:
-    """Splits off the index with a symbolic extent from a product with nonnegative sizes."""
-    for position, factor in enumerate(atom.factors):
+def _tighter(known: int | None, least: int | None, sign: int = 1) -> int | None:
+    if known is None or least is None:
+        return known if least is None else sign * least
+    return sign * max(sign * known, least)
+
+
+def _symbolic_var(atom: Atom) -> Var | None:
+    """The index with a symbolic extent in a product with sizes >= 0."""
+    var = None
+    for factor in atom.factors:
         if isinstance(factor, Var) and isinstance(factor.extent, Expr):
-            others = atom.factors[:position] + atom.factors[position + 1 :]
-            lows = [bounds(other)[0] for other in others]
-            if all(low is not None and low >= 0 for low in lows):
-                return factor, others
-    return None
+            var = factor
+        elif not is_nonnegative(factor):
+            return None
+    return var
+
+
+def _is_bounded_by_size(atom: Atom) -> bool:
+    return not atom.is_size and _symbolic_var(atom) is not None
 
 
 def _least_by_extents(expr: Dim) -> int | None:
     """Puts each index with a symbolic extent at the end of its range that makes expr least."""
     for _ in range(16):  # an extent may itself name an index; that nesting is shallow
-        if not isinstance(expr, Expr):
-            return expr
-        for atom, coef in expr.terms:
-            split = _extreme(atom)
-            if split is None:
-                continue
-            var, others = split
-            assert isinstance(var, Var)
-            end: Dim = 0 if coef > 0 else var.extent - 1
-            for other in others:
+        found = _innermost(expr) if isinstance(expr, Expr) else None
+        if found is None:
+            break
+        atom, coef, var = found
+        end: Dim = 0 if coef > 0 else var.extent - 1
+        for other in atom.factors:
+            if other is not var:
                 end = end * other
-            expr = expr - coef * atom + coef * end
-            break
-        else:
-            break
+        expr = expr - coef * atom + coef * end
     if not isinstance(expr, Expr):
         return expr
     low = expr.const
@@ -117,3 +119,15 @@ def _least_by_extents(expr: Dim) -> int | None:
             return None
         low += coef * end_of_range
     return low
+
+
+def _innermost(expr: Expr) -> tuple[Atom, int, Var] | None:
+    """A term with such an index that no other such index has in its extent."""
+    found = None
+    for atom, coef in expr.terms:
+        var = None if atom.is_size else _symbolic_var(atom)
+        if var is None or not isinstance(var.extent, Expr):
+            continue
+        if found is None or found[2] in {part for part, _ in var.extent.terms}:
+            found = atom, coef, var
+    return found

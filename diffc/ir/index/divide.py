@@ -122,7 +122,8 @@ def _floor(expr: Expr, k: int) -> Dim:
 def _remainder(expr: Expr, k: int) -> Dim:
     for atom, coef in expr.terms:
         if isinstance(atom, Mod) and coef * atom.divisor % k == 0:
-            return _pair(expr + coef * (atom.base - atom), k)[1]
+            others = expr - coef * atom  # first: base - atom might recombine to a quotient
+            return _pair(others + coef * atom.base, k)[1]
     return Mod(expr, k)
 
 
@@ -200,7 +201,11 @@ def _divide_by_size(expr: Dim, divisor: Expr) -> Pair:
         return whole, 0
     if (bounds(rest)[1] or 0) < 0:
         whole, rest = whole - 1, rest + divisor
-    if is_nonnegative(rest) and is_nonnegative(divisor - 1 - rest):
+    above = divisor - 1 - rest
+    # divisor - 1 >= 0 by assumption, so `rest <= 0` bounds it too, as does its mirror image
+    if (is_nonnegative(rest) or is_nonnegative(-above)) and (
+        is_nonnegative(above) or is_nonnegative(-rest)
+    ):
         return whole, rest
     raise ValueError(f"{expr} divided by {divisor} is not known to be a whole expression")
 

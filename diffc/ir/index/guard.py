@@ -174,7 +174,7 @@ def _normal(conds: Iterable[Cond]) -> tuple[Cond, ...]:
         if tight_low is not None and tight_high is not None and tight_low > tight_high:
             return _NEVER
         if low is not None and low == high:
-            if least != most:
+            if least is None or least != most:
                 result.append(Cond("eq", total - low))
             continue
         if low is not None and (least is None or least < low):

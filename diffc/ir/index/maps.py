@@ -51,10 +51,12 @@ def unravel(offset: Dim, shape: Sequence[Dim]) -> tuple[Dim, ...]:
     Raises:
         ValueError: an axis is a named dimension by which the offset cannot be divided.
     """
+    if 0 in shape:  # no elements: any index is right
+        return (0,) * len(shape)
     indices: list[Dim] = []
     for position in range(len(shape) - 1, -1, -1):
         extent = shape[position]
-        if extent == 0 or extent == 1:  # no elements: any index is right
+        if extent == 1:
             indices.append(0)
         elif all(outer == 1 for outer in shape[:position]):
             indices.append(offset)
