@@ -29,7 +29,10 @@ class Location(NamedTuple):
 class OpLike(Protocol):
     """What the IR needs to know of an op; ``diffc.ops`` declares the rest."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The op's unique name."""
+        ...
 
     def infer(
         self, avals: tuple[Aval, ...], params: Mapping[str, Any], regions: tuple[Graph, ...]
@@ -39,7 +42,10 @@ class OpLike(Protocol):
 
 
 class Literal:
-    """A scalar known at compile time, splat over an aval: ``1.0:f32[4]``. Build with :func:`literal`."""
+    """A scalar known at compile time, splat over an aval: ``1.0:f32[4]``.
+
+    Build it with :func:`literal`, which interns.
+    """
 
     __slots__ = ("aval", "value")
 

@@ -1,1 +1,1 @@
-"""The loop IR: what a kernel computes as a nest, and the module of kernels that becomes native code."""
+"""The loop IR: what a kernel computes, as a nest; and modules of kernels with addresses."""

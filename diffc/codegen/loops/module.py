@@ -15,7 +15,7 @@ from diffc.codegen.loops.nodes import Kernel
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A place: ``offset`` bytes into input or output ``index``, the arena, or constant ``index``."""
+    """A place: ``offset`` bytes into an input, an output, a constant, or the arena."""
 
     base: Choice["input", "output", "arena", "constant"]
     index: int = 0
@@ -28,7 +28,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Launch:
-    """Runs a kernel on addresses, one per parameter. ``aliased``: two parameters may share memory."""
+    """Runs a kernel on addresses, one per parameter.
+
+    ``aliased``: two parameters may share memory.
+    """
 
     kernel: Kernel
     addresses: tuple[Address, ...]

@@ -8,8 +8,8 @@ directed acyclic graphs: a node shared in Python is computed once per point.
 Meaning of the order of summation: it is fixed by ``Reduce.order``, the extents and the target, and
 by nothing else, so that fusing a reduction never changes its bits. ``lanes``: the (row-major
 flattened) reduced space is dealt to ``4 * lanes(dtype)`` partial results in turn, which are then
-combined by halving. ``sequence``: one after the other. ``Contract`` sums in order of the (row-major)
-contracted index with one fused multiply-add each, unless its ``how`` says dot (lanes).
+combined by halving. ``sequence``: one after the other. ``Contract`` sums in order of the
+(row-major) contracted index with one fused multiply-add each, unless its ``how`` says dot (lanes).
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Load(Expr):
 
     @property
     def dtype(self) -> str:  # type: ignore[override]  # a field of the others
+        """The buffer's dtype."""
         return self.buffer.dtype
 
 
@@ -89,6 +90,7 @@ class GatherLoad(Expr):
 
     @property
     def dtype(self) -> str:  # type: ignore[override]  # a field of the others
+        """The buffer's dtype."""
         return self.buffer.dtype
 
 
@@ -117,6 +119,7 @@ class Choose(Expr):
 
     @property
     def dtype(self) -> str:  # type: ignore[override]  # a field of the others
+        """The dtype of both branches."""
         return self.on_true.dtype
 
 
@@ -221,7 +224,7 @@ class Store(Stmt):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scatter(Stmt):
-    """``buffer[indices]`` combined with ``value``; some indices are computed; stands inside ``For``.
+    """``buffer[indices]`` combined with ``value``; indices may be computed; stands inside ``For``.
 
     ``mode``: ``drop`` skips what is out of bounds, ``check`` reports ``status`` too.
     """
@@ -261,18 +264,66 @@ class Kernel:
 #: the closed set of scalar ops: name -> arity
 SCALARS = {
     **dict.fromkeys(
-        (
-            "neg abs sign sqrt floor ceil round trunc exp exp2 log log2 log10 log1p expm1 tanh "
-            "logistic erf sin cos tan sinh cosh arctan arcsin arccos is_nan is_inf is_finite "
-            "bitwise_not convert bitcast"
-        ).split(),
+        [
+            "neg",
+            "abs",
+            "sign",
+            "sqrt",
+            "floor",
+            "ceil",
+            "round",
+            "trunc",
+            "exp",
+            "exp2",
+            "log",
+            "log2",
+            "log10",
+            "log1p",
+            "expm1",
+            "tanh",
+            "logistic",
+            "erf",
+            "sin",
+            "cos",
+            "tan",
+            "sinh",
+            "cosh",
+            "arctan",
+            "arcsin",
+            "arccos",
+            "is_nan",
+            "is_inf",
+            "is_finite",
+            "bitwise_not",
+            "convert",
+            "bitcast",
+        ],
         1,
     ),
     **dict.fromkeys(
-        (
-            "add sub mul div floor_divide remainder pow maximum minimum arctan2 eq ne lt le gt ge "
-            "bitwise_and bitwise_or bitwise_xor shift_left shift_right"
-        ).split(),
+        [
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "floor_divide",
+            "remainder",
+            "pow",
+            "maximum",
+            "minimum",
+            "arctan2",
+            "eq",
+            "ne",
+            "lt",
+            "le",
+            "gt",
+            "ge",
+            "bitwise_and",
+            "bitwise_or",
+            "bitwise_xor",
+            "shift_left",
+            "shift_right",
+        ],
         2,
     ),
     "select": 3,

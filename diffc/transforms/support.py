@@ -1,0 +1,111 @@
+"""Where a tangent or cotangent may be non-zero.
+
+A support is a boolean operand of the tangent's shape, or None: everywhere. ``select``, routes,
+slices and pads seed supports, movement ops map them, a sum asks whether *any* summed element has
+one, and where cotangents add up supports are joined by OR. A product with a partial derivative
+that may be infinite or NaN is then taken only inside the support, so a branch that was not taken
+contributes exactly nothing. Ops that mix elements otherwise (``contract``, ``scatter``, region ops)
+end a support: it becomes None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diffc.ir.aval import Aval
+from diffc.ir.graph import Builder, Literal, Operand, literal
+from diffc.ops.registry import find
+from diffc.ops.term import GraphTerm
+
+#: what an op on cotangents is on supports; movement ops map supports as they map values.
+ON_SUPPORTS = {"sum": "any", "add": "bitwise_or"}
+
+
+class SupportEndsError(Exception):
+    """Raised while mapping a support through an op that ends it."""
+
+
+class SupportTerm(GraphTerm):
+    """A term on supports: runs a linear op's own formulas on booleans.
+
+    Splat literals pass through movement without emitting anything; a pad brings in False.
+    """
+
+    __slots__ = ()
+
+    def lift(self, value: Any) -> SupportTerm:
+        """True or False of this term's shape: a zero becomes False."""
+        return SupportTerm(self.builder, literal(bool(value), self.aval))
+
+    def calls(self, name: str, *others: Any, **params: Any) -> tuple[GraphTerm, ...]:
+        """The op on supports.
+
+        Raises:
+            SupportEndsError: the op mixes elements.
+        """
+        op = find(ON_SUPPORTS.get(name, name))
+        if not (op.is_movement or name in ON_SUPPORTS):
+            raise SupportEndsError(name)
+        operands = [self.operand]
+        for other in others:
+            if isinstance(other, GraphTerm):
+                operands.append(other.operand)
+            else:
+                operands.append(literal(bool(other), self.aval))
+        if any(operand.aval.dtype != "bool" for operand in operands):
+            raise SupportEndsError(name)
+        values = {operand.value for operand in operands if isinstance(operand, Literal)}
+        if len(values) == 1 and all(isinstance(operand, Literal) for operand in operands):
+            avals = op.infer(tuple(operand.aval for operand in operands), params, ())
+            return tuple(SupportTerm(self.builder, literal(values.copy().pop(), a)) for a in avals)
+        results = self.builder.emit(op, operands, params)
+        return tuple(SupportTerm(self.builder, result) for result in results)
+
+
+def everywhere(builder: Builder, aval: Aval, support: Operand | None) -> SupportTerm:
+    """The support as a term; None becomes True."""
+    shape = aval.with_dtype("bool")
+    return SupportTerm(builder, literal(True, shape) if support is None else support)
+
+
+def nowhere(builder: Builder, aval: Aval) -> SupportTerm:
+    """The support of an absent tangent."""
+    return SupportTerm(builder, literal(False, aval.with_dtype("bool")))
+
+
+def mapped(formula: Callable[[], Any]) -> Operand | None:
+    """The support that ``formula`` computes; None where it ends or is True everywhere."""
+    try:
+        operand: Operand = formula().operand
+    except SupportEndsError:
+        return None
+    return None if isinstance(operand, Literal) and operand.value is True else operand
+
+
+def join(builder: Builder, supports: Sequence[Operand | None]) -> Operand | None:
+    """Where any of the supports holds."""
+    joined: Operand | None = None
+    for support in supports:
+        if support is None:
+            return None
+        if joined is None or joined is support:
+            joined = support
+        else:
+            (joined,) = builder.emit(find("bitwise_or"), (joined, support))
+    return joined
+
+
+def meet(builder: Builder, left: Operand | None, right: Operand) -> Operand:
+    """Where both supports hold."""
+    if left is None or left is right:
+        return right
+    (both,) = builder.emit(find("bitwise_and"), (left, right))
+    return both
+
+
+def confine(product: GraphTerm, support: Operand | None) -> GraphTerm:
+    """``product`` inside the support, an exact zero outside."""
+    if support is None:
+        return product
+    return GraphTerm(product.builder, support).call("select", product, product.lift(0))
