@@ -215,13 +215,14 @@ class FunctionText:
         block: Label of the block that lines are added to.
     """
 
-    __slots__ = ("_count", "_lines", "block", "module")
+    __slots__ = ("_count", "_lines", "_stack", "block", "module")
 
     def __init__(self, module: ModuleText, head: str) -> None:
         self.module = module
         self.block = "entry"
         self._lines: list[str] = [head, "entry:"]
         self._count = 0
+        self._stack: dict[str, tuple[str, int]] = {}
 
     def fresh(self, stem: str = "v") -> str:
         """A new SSA name."""
@@ -410,10 +411,32 @@ class FunctionText:
             for (kind, value), taken in zip(otherwise, arm.values, strict=True)
         ]
 
+    def stack(self, key: str, size: int) -> str:
+        """A 64-byte aligned stack area of at least `size` bytes, one for each `key`.
+
+        It is allocated where the function is entered, so that loops do not grow the stack;
+        whoever uses the same key shares the area.
+        """
+        name, known = self._stack.get(key, (f"%stack{len(self._stack)}", 0))
+        self._stack[key] = name, max(size, known)
+        return name
+
+    def divert(self, lines: list[str], block: str) -> tuple[list[str], str]:
+        """Send what follows to `lines`, which continue `block`; returns what these were before.
+
+        So code can still be added at an earlier place: lines kept aside there are put in later.
+        """
+        before = self._lines, self.block
+        self._lines, self.block = lines, block
+        return before
+
     def ret(self, kind: str = "void", value: str = "") -> None:
         """Return, which ends the block."""
         self.emit(f"ret {kind} {value}".rstrip())
 
     def text(self) -> str:
         """The function; its last block must have ended in a terminator."""
-        return "\n".join([*self._lines, "}"])
+        areas = [
+            f"  {name} = alloca [{size} x i8], align 64" for name, size in self._stack.values()
+        ]
+        return "\n".join([*self._lines[:2], *areas, *self._lines[2:], "}"])
