@@ -141,12 +141,35 @@ def test_linear_split_adds_up(tree: Tree) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(TREES, st.integers(1, 12))
-def test_quotient_and_remainder_recombine(tree: Tree, k: int) -> None:
+def test_quotients_follow_floor_division(tree: Tree, k: int) -> None:
     expr, values = tree
-    quotient, remainder = expr // k, expr % k
-    assert k * quotient + remainder == expr
+    quotient, remainder = divmod(expr, k)
+    assert np.array_equal(np.broadcast_to(evaluate(quotient, ENV), (360,)), values // k)
+    assert np.array_equal(np.broadcast_to(evaluate(remainder, ENV), (360,)), values % k)
     if divisible(expr, k):
         assert not (values % k).any()
+
+
+@settings(max_examples=300, deadline=None)
+@given(*[st.integers(-30, 30)] * 5, st.integers(1, 30))
+def test_both_halves_of_an_affine_expression_recombine(
+    i: int, j: int, x: int, n: int, const: int, k: int
+) -> None:
+    expr = i * I + j * J + x * X + n * N + const
+    assert k * (expr // k) + expr % k == expr
+    assert expr - k * (expr // k) == expr % k
+
+
+@pytest.mark.parametrize(
+    ("text", "k"),
+    [("6*(x%3) - x", 4), ("10*x - 10*(x//2) + 6", 6), ("2*(x%4) + x//4", 4), ("11*l - l%4 + 4", 8)],
+)
+def test_rewriting_ends_where_a_part_recombines(text: str, k: int) -> None:
+    expr = parse(text, LOOKUP)
+    for x, l in itertools.product(range(120), range(5)):
+        env = {X: x, L: l}
+        assert evaluate(expr // k, env) == evaluate(expr, env) // k
+        assert evaluate(expr % k, env) == evaluate(expr, env) % k
 
 
 # --- single rules

@@ -78,7 +78,8 @@ def _divide(expr: Expr, k: int) -> Pair:
         return -quotient, k - 1 - remainder
     if any(not 0 < coef < k for _, coef in expr.terms):
         whole = linear(0, {atom: coef // k for atom, coef in expr.terms})
-        quotient, remainder = _pair(expr - k * whole, k)
+        rest = linear(expr.const, {atom: coef % k for atom, coef in expr.terms})
+        quotient, remainder = _pair(rest, k)  # not `expr - k * whole`: whole may have recombined
         return whole + quotient, remainder
     common = _common_part(expr, k)
     if common is not None:
