@@ -1,0 +1,125 @@
+"""exp, exp2, expm1, logistic, tanh, sinh, cosh.
+
+All start from x = n ln 2 + r with |r| <= ln(2) / 2 and a polynomial in r.
+"""
+
+from diffc.codegen.emit.math import coefficients as co
+from diffc.codegen.emit.math.constants import LN2, LOG2_E, split
+from diffc.codegen.emit.math.vector import Vector
+
+__all__ = ["Exponentials"]
+
+
+class Exponentials(Vector):
+    """The exponential family."""
+
+    def reduce_ln2(self, x: str) -> tuple[str, str, str]:
+        """r, n and the low bits of n, with x = n ln 2 + r; x must be in the range of exp."""
+        n, low_bits = self.round_scaled(x, float(LOG2_E))
+        # Fused: the first product is exact anyway, so the first part may have all bits.
+        bits = (24, 53) if self.fused else (15, 41)
+        high, low = split(LN2, self.scalar, bits[0] if self.is_single else bits[1])
+        r = self.mul_add(n, -high, x)
+        return self.mul_add(n, -low, r), n, low_bits
+
+    def exp_polynomial(self, r: str) -> str:
+        """exp(r) on the reduced range."""
+        return self.polynomial(r, self.table(co.EXP_F32, co.EXP_F64))
+
+    def exp_bounded(self, x: str) -> str:
+        """exp(x) where neither argument nor result leaves the normal range."""
+        r, _, low_bits = self.reduce_ln2(x)
+        return self.mul(self.exp_polynomial(r), self.power_of_two(low_bits))
+
+    def half_exp(self, x: str) -> str:
+        """exp(x) / 2 for x >= 0, infinite only where exp(x) / 2 is."""
+        r, n, low_bits = self.reduce_ln2(self.at_most(x, self.pick(90.0, 711.0)))
+        return self.scale(self.exp_polynomial(r), n, low_bits, shift=-1)
+
+    def exp(self, x: str) -> str:
+        """e**x."""
+        x = self.at_most(x, self.pick(89.5, 710.0))
+        x = self.at_least(x, self.pick(-104.5, -746.0))
+        r, n, low_bits = self.reduce_ln2(x)
+        return self.scale(self.exp_polynomial(r), n, low_bits)
+
+    def exp2(self, x: str) -> str:
+        """2**x; exact for integers."""
+        x = self.at_most(x, self.pick(129.0, 1025.0))
+        x = self.at_least(x, self.pick(-151.0, -1076.0))
+        n, low_bits = self.round_scaled(x, 1.0)
+        p = self.polynomial(self.sub(x, n), self.table(co.EXP2_F32, co.EXP2_F64))
+        return self.scale(p, n, low_bits)
+
+    def _expm1_polynomial(self, r: str) -> str:
+        """expm1(r) = r + r*r*P(r) on the reduced range."""
+        p = self.polynomial(r, self.table(co.EXPM1_F32, co.EXPM1_F64))
+        return self.mul_add(self.mul(r, r), p, r)
+
+    def expm1(self, x: str) -> str:
+        """e**x - 1, accurate near 0."""
+        bounded = self.at_most(x, self.pick(89.0, 710.0))
+        bounded = self.at_least(bounded, self.pick(-25.0, -45.0))
+        r, _, low_bits = self.reduce_ln2(bounded)
+        p = self._expm1_polynomial(r)
+        # Twice 2^(n-1) (p + 1) - 1/2: 2^n itself would overflow before the result does.
+        power = self.power_of_two(low_bits, shift=-1)
+        half = self.mul_add(power, p, self.sub(power, 0.5))
+        small = self.compare("olt", self.abs(x), self.pick(1e-10, 1e-18))
+        return self.select(small, x, self.add(half, half))
+
+    def logistic(self, x: str) -> str:
+        """1 / (1 + exp(-x)), with the small tail right for negative x.
+
+        Of e = exp(-|x|) the answer is 1 / (1 + e) or e / (1 + e). Fused targets carry the
+        rounding errors of e and 1 + e into one correction of the quotient.
+        """
+        a = self.at_least(self.neg(self.abs(x)), self.pick(-104.5, -746.0))
+        r, n, low_bits = self.reduce_ln2(a)
+        positive = self.compare("oge", x, 0.0)
+        if not self.fused:
+            e = self.scale(self.exp_polynomial(r), n, low_bits)
+            return self.div(self.select(positive, 1.0, e), self.add(e, 1.0))
+        tail = self.polynomial(r, self.table(co.EXP_F32, co.EXP_F64)[2:])
+        p, error = self.fast_two_sum(1.0, self.mul_add(self.mul(r, r), tail, r))
+        e = self.scale(p, n, low_bits)
+        d, lost = self.fast_two_sum(1.0, e)
+        # (p + error) / p = 1 + error to first order: the error of e is e * error.
+        lost = self.mul_add(e, error, lost)
+        inverse = self.div(1.0, d)
+        top = self.select(positive, 1.0, e)
+        q = self.mul(top, inverse)
+        rest = self.mul_add(self.neg(q), d, top)
+        rest = self.mul_add(self.neg(q), lost, rest)
+        rest = self.mul_add(e, self.select(positive, 0.0, error), rest)
+        return self.mul_add(rest, inverse, q)
+
+    def tanh(self, x: str) -> str:
+        """Hyperbolic tangent."""
+        a = self.at_most(self.abs(x), self.pick(9.2, 20.0))
+        twice = self.add(a, a)
+        if self.is_single:
+            large = self.sub(1.0, self.div(2.0, self.add(self.exp_bounded(twice), 1.0)))
+            z = self.mul(a, a)
+            small = self.mul(self.polynomial(z, co.TANH_F32), z)
+            small = self.mul_add(small, a, a)
+            return self.copysign(self.select(self.compare("ogt", a, 0.55), large, small), x)
+        r, _, low_bits = self.reduce_ln2(twice)
+        power = self.power_of_two(low_bits)
+        em1 = self.mul_add(power, self._expm1_polynomial(r), self.sub(power, 1.0))
+        return self.copysign(self.div(em1, self.add(em1, 2.0)), x)
+
+    def sinh(self, x: str) -> str:
+        """Hyperbolic sine."""
+        a = self.abs(x)
+        half = self.half_exp(a)
+        large = self.sub(half, self.div(0.25, half))
+        z = self.mul(a, a)
+        small = self.mul(self.polynomial(z, self.table(co.SINH_F32, co.SINH_F64)), z)
+        small = self.mul_add(small, a, a)
+        return self.copysign(self.select(self.compare("olt", a, 1.0), small, large), x)
+
+    def cosh(self, x: str) -> str:
+        """Hyperbolic cosine."""
+        half = self.half_exp(self.abs(x))
+        return self.add(half, self.div(0.25, half))

@@ -1,0 +1,141 @@
+"""sin, cos, tan, with exact argument reduction for every finite argument.
+
+x = n pi/2 + r, |r| <= pi/4. Up to a limit, n times pi/2 in parts is subtracted (Cody and Waite);
+`Vector` values may then carry the low part of r. Where any lane is beyond the limit, a cold block
+calls one shared scalar function that multiplies by the needed window of the bits of 2/pi (Payne
+and Hanek) in integers.
+"""
+
+from diffc.codegen.emit.math import coefficients as co
+from diffc.codegen.emit.math.constants import PI, split
+from diffc.codegen.emit.math.reduction import reduction_function
+from diffc.codegen.emit.math.vector import Vector
+
+__all__ = ["Trigonometrics"]
+
+
+class Trigonometrics(Vector):
+    """Sine, cosine, tangent."""
+
+    @property
+    def _reduction_limit(self) -> float:
+        """Largest argument whose reduction by parts of pi/2 is good."""
+        if self.fused:
+            return self.pick(100000.0, 2.0**27)
+        return self.pick(100000.0, 2.0**19)
+
+    def _reduce(self, x: str, with_low: bool) -> tuple[str, str | None, str]:
+        """r, its low part, and integers whose two low bits are n modulo 4."""
+        if self.fused:
+            r, low, quadrant = self._reduce_fused(x, with_low)
+        elif self.is_single:
+            r, low, quadrant = self._reduce_wide(x, with_low)
+        else:
+            r, low, quadrant = self._reduce_exact_parts(x)
+        limit = self._reduction_limit
+        far = self.any(self.compare("ogt", self.abs(x), limit))
+        otherwise = [(self.kind, r), (self.integers, quadrant)]
+        if low is not None:
+            otherwise.append((self.kind, low))
+        with self.fn.when(far, otherwise, unlikely=True) as arm:
+            arm.values = self._reduce_far(x, r, quadrant, low, limit)
+        r, quadrant = arm.merged[:2]
+        return r, arm.merged[2] if low is not None else None, quadrant
+
+    def _reduce_far(
+        self, x: str, r: str, quadrant: str, low: str | None, limit: float
+    ) -> list[str]:
+        """The same values with the lanes beyond the limit replaced."""
+        fn, size = self.fn, self.lanes * self.bytes
+        name = reduction_function(fn.module, self.dtype, limit)
+        areas = []
+        for part, kind, value in (
+            ("x", self.kind, x),
+            ("r", self.kind, r),
+            ("q", self.integers, quadrant),
+            ("l", self.kind, low),
+        ):
+            areas.append(fn.stack(f"reduce_{part}{self.bytes}", max(size, 64)))
+            if value is not None:
+                fn.store(kind, value, areas[-1], self.bytes)
+        arguments = [("ptr", area) for area in areas]
+        fn.call("void", name, *arguments, ("i64", str(self.lanes)), declare=False)
+        loaded = [
+            fn.load(self.kind, areas[1], self.bytes),
+            fn.load(self.integers, areas[2], self.bytes),
+        ]
+        if low is not None:
+            loaded.append(fn.load(self.kind, areas[3], self.bytes))
+        return loaded
+
+    def _reduce_fused(self, x: str, with_low: bool) -> tuple[str, str | None, str]:
+        """Full-width parts: x - n p1 is exact under one rounding."""
+        n, quadrant = self.round_scaled(x, float(2 / PI))
+        bits = 24 if self.is_single else 53
+        p1, p2, p3 = split(PI / 2, self.scalar, bits, bits)
+        first = self.mul_add(n, -p1, x)
+        r = self.mul_add(n, -p2, first)
+        if not with_low:
+            return self.mul_add(n, -p3, r), None, quadrant
+        low = self.mul_add(n, -p2, self.sub(first, r))
+        return r, self.mul_add(n, -p3, low), quadrant
+
+    def _reduce_exact_parts(self, x: str) -> tuple[str, str, str]:
+        """f64 without fusing: n times the 33-bit parts is exact."""
+        n, quadrant = self.round_scaled(x, float(2 / PI))
+        p1, p2, p3 = split(PI / 2, self.scalar, 33, 33)
+        first = self.sub(x, self.mul(n, p1))
+        second = self.mul(n, p2)
+        r = self.sub(first, second)
+        low = self.sub(self.sub(first, r), second)
+        return r, self.sub(low, self.mul(n, p3)), quadrant
+
+    def _reduce_wide(self, x: str, with_low: bool) -> tuple[str, str | None, str]:
+        """f32 without fusing: in f64."""
+        wide = Vector(self.fn, "f64", self.lanes, self.target)
+        value = self.fn.value(f"fpext {self.kind} {x} to {wide.kind}")
+        n, quadrant = wide.round_scaled(value, float(2 / PI))
+        p1, p2 = split(PI / 2, wide.scalar, 33)
+        rest = wide.sub(wide.sub(value, wide.mul(n, p1)), wide.mul(n, p2))
+        quadrant = self.fn.value(f"trunc {wide.integers} {quadrant} to {self.integers}")
+        r = self.fn.value(f"fptrunc {wide.kind} {rest} to {self.kind}")
+        if not with_low:
+            return r, None, quadrant
+        lost = wide.sub(rest, self.fn.value(f"fpext {self.kind} {r} to {wide.kind}"))
+        return r, self.fn.value(f"fptrunc {wide.kind} {lost} to {self.kind}"), quadrant
+
+    def _kernels(self, r: str, low: str | None) -> tuple[str, str]:
+        """Sine and cosine of r + low."""
+        z = self.mul(r, r)
+        sine = self.mul(self.polynomial(z, self.table(co.SIN_F32, co.SIN_F64)), z)
+        cosine = self.polynomial(z, [-0.5, *self.table(co.COS_F32, co.COS_F64)])
+        if low is None:
+            return self.mul_add(sine, r, r), self.mul_add(z, cosine, 1.0)
+        sine = self.add(r, self.mul_add(sine, r, low))
+        cosine = self.neg_mul_add(r, low, self.mul(z, cosine))
+        return sine, self.add(cosine, 1.0)
+
+    def _turned(self, x: str, turn: int) -> str:
+        """sin(x + turn pi/2)."""
+        r, low, quadrant = self._reduce(x, with_low=not self.is_single)
+        if turn:
+            quadrant = self.integer_op("add", quadrant, turn)
+        sine, cosine = self._kernels(r, low)
+        y = self.select(self.is_odd(quadrant), cosine, sine)
+        return self.flip_sign(y, quadrant, 1)
+
+    def sin(self, x: str) -> str:
+        """Sine."""
+        return self.select(self.compare("oeq", x, 0.0), x, self._turned(x, 0))
+
+    def cos(self, x: str) -> str:
+        """Cosine."""
+        return self._turned(x, 1)
+
+    def tan(self, x: str) -> str:
+        """Tangent: sin/cos of r, or -cos/sin in odd quadrants."""
+        r, low, quadrant = self._reduce(x, with_low=True)
+        sine, cosine = self._kernels(r, low)
+        odd = self.is_odd(quadrant)
+        y = self.div(self.select(odd, cosine, sine), self.select(odd, sine, cosine))
+        return self.select(self.compare("oeq", x, 0.0), x, self.flip_sign(y, quadrant, 0))
