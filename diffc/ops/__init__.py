@@ -1,1 +1,18 @@
 """The ops, declared once each with all facets, by families; importing this fills the registry."""
+
+from diffc.ops import (  # noqa: F401  # imported for their declarations
+    arithmetic,
+    comparison,
+    contraction,
+    control,
+    elementary,
+    generate,
+    indexing,
+    movement,
+    reduction,
+    windows,
+)
+from diffc.ops.declare import Op
+from diffc.ops.registry import every_op, find, table
+
+__all__ = ["Op", "every_op", "find", "table"]

@@ -6,10 +6,12 @@ single ops; the families (``arithmetic``, ``movement``, ...) hold the declaratio
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diffc.errors import DiffcError, ShapeError
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Graph
 
@@ -21,11 +23,11 @@ AvalRule = Callable[..., Aval | tuple[Aval, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Partials:
-    """Elementwise: ``formula(*operands, out)`` gives the partial derivative by each operand.
+    """Elementwise: ``formula(*operands, out, **params)`` gives the partial derivative by each operand.
 
     A partial is a term, or a Python number where it is constant. What a formula mentions becomes a
-    residual. ``bounded`` declares, per operand, that the partial is finite wherever the op's
-    operands are anything at all (nan and inf included), so that no support is applied to it.
+    residual. ``bounded`` declares that all partials are finite whatever the operands are (nan and
+    inf included), so that no support is applied to them.
     """
 
     formula: Callable[..., tuple[Any, ...]]
@@ -34,12 +36,12 @@ class Partials:
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Elementwise choice: ``formula(*operands, out)`` gives, per operand, its routes.
+    """Elementwise choice: ``formula(*operands, out, **params)`` gives, per operand, its routes.
 
     The routes of an operand are a tuple of ``(condition, factor)``: where the (boolean) condition
     holds, the cotangent passes times the Python number ``factor``; conditions of one operand
     exclude one another; where none holds nothing passes. Applied by selection, never by a product
-    with 0 or 1. ``ties(*operands, out)`` is the condition under which all differentiable operands
+    with 0 or 1. ``ties(*operands, out, **params)`` is the condition under which all differentiable operands
     share the cotangent evenly; ignored when any of them is a literal (then the derivative at the
     tie is 0). None as an operand's routes: not differentiable (an index, a condition).
     """
@@ -54,9 +56,10 @@ class Linear:
 
     ``jointly``: linear in all of these together (concat), so the jvp is one equation on the
     tangents, absent ones as zeros; otherwise linear in each with the others fixed (contract), and
-    the jvp is a sum. ``transpose(ct, operands, params, index)`` gives the cotangent of operand
-    ``index`` as a term: ``ct`` is the result's cotangent as a term, ``operands`` the operands as
-    terms (None for those that are linear here, except that ``avals`` tell their shapes).
+    the jvp is a sum. ``transpose(ct, operands, avals, params, index)`` gives the cotangent of
+    operand ``index`` as a term: ``ct`` is the result's cotangent as a term, ``operands`` the
+    operands as terms (None for those that are linear here), ``avals`` the avals of all operands.
+    Only float operands have cotangents.
     """
 
     transpose: Callable[..., Any]
@@ -66,7 +69,12 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Linearized:
-    """Anything else: ``jvp(operands, tangents, out, params)`` on terms; tangents None where absent."""
+    """Anything else: ``jvp(operands, tangents, out, params)`` on terms; tangents None where absent.
+
+    The jvp applies to tangents only ops that are linear in them: ``Linear`` ones, add, sub, neg,
+    products with and quotients by residuals, and select under a condition on residuals.
+    ``source`` says where the formula comes from.
+    """
 
     jvp: Callable[..., Any]
     source: str
@@ -93,7 +101,15 @@ class Regional:
     reason: str
 
 
-Derivative = Partials | Routes | Linear | Linearized | Zero | Undefined | Regional
+@dataclass(frozen=True, slots=True)
+class ByParams:
+    """The params decide: ``choose(params)`` is one of the other facts. Ask ``Op.fact(params)``."""
+
+    choose: Callable[[Mapping[str, Any]], Fact]
+
+
+Fact = Partials | Routes | Linear | Linearized | Zero | Undefined | Regional
+Derivative = Fact | ByParams
 
 
 # --- bodies: what the op is in loops ----------------------------------------------------------
@@ -101,9 +117,9 @@ Derivative = Partials | Routes | Linear | Linearized | Zero | Undefined | Region
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Elementwise: ``formula(*operands)`` on loop terms gives the element of the result.
+    """Elementwise: ``formula(*operands, **params)`` on loop terms gives the element of the result.
 
-    ``cheap``: computing it again costs less than a load, so fusion may duplicate it.
+    The loop scalars are the ops of the same names. ``cheap``: computing it again costs less than a load, so fusion may duplicate it.
     """
 
     formula: Callable[..., Any]
@@ -131,7 +147,11 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """A function of the indices: ``formula(index_terms, operands, params, term_of_index)``."""
+    """A function of the indices: ``formula(indices, operands, params, term_of_index)``.
+
+    ``indices`` index the result (``ir.index`` expressions); ``term_of_index(index)`` is the loop
+    term of that integer in the result's dtype.
+    """
 
     formula: Callable[..., Any]
 
@@ -161,16 +181,23 @@ class Op:
         name: NumPy's name where NumPy has one.
         doc: one sentence.
         aval: ``aval(*avals, **params)`` -> the result's aval (or a tuple), raising an error that
-            names the operand. Region ops get ``regions=`` too.
-        numpy: reference meaning, ``numpy(*arrays, **params)``.
-        sympy: text of the meaning in SymPy's vocabulary over operands ``x y z`` (``"tanh(x)"``);
-            Waived for movement, sums, contractions, whose ``numpy`` runs on object arrays.
-        domain: text of the condition under which it is smooth; also draws samples.
+            names the operand by its position. Region ops get ``regions=`` too.
+        numpy: reference meaning, ``numpy(*arrays, **params)``: an array or scalar, or a tuple.
+            Region ops get ``regions=`` too and give a generator: it yields ``(region, arrays)``,
+            is sent what the region computes, and returns the results.
+        sympy: text of the meaning in SymPy's vocabulary over operands ``x y z`` and the params'
+            names (``"tanh(x)"``); of bits on booleans. Waived for movement, sums, contractions,
+            whose ``numpy`` runs on object arrays.
+        domain: text of the condition under which it is smooth, in the same vocabulary restricted
+            to comparisons, ``Ne``, ``floor``, ``cos``, ``&`` and ``|``; also draws samples.
         derivative: one of the derivative facts above.
         body: one of the bodies above.
         params: names of the static parameters.
-        results: number of results; None when the params decide.
-        identities: facts for tests (dtype families it takes, ...).
+        results: number of results; None when the regions decide.
+        ulp: how far compiled code may be from ``numpy`` in units of the last place of the result;
+            0 for bit for bit, sums excepted (their bound grows with the terms).
+        dtypes: dtypes that operand 0 (select: the last one) may have.
+        arity: number of operands; None for any number.
     """
 
     name: str
@@ -185,16 +212,40 @@ class Op:
     results: int | None = 1
     ulp: float = 0.0
     dtypes: frozenset[str] = frozenset()
+    arity: int | None = None
 
     def infer(
         self, avals: tuple[Aval, ...], params: Mapping[str, Any], regions: tuple[Graph, ...]
     ) -> tuple[Aval, ...]:
-        """Avals of the results."""
-        if regions or isinstance(self.derivative, Regional):
-            found = self.aval(*avals, regions=regions, **params)
-        else:
-            found = self.aval(*avals, **params)
+        """Avals of the results.
+
+        Raises:
+            ShapeError, DtypeError: the operands, params or regions do not fit; names which.
+        """
+        if self.arity is not None and len(avals) != self.arity:
+            raise ShapeError(f"{self.name}: found {len(avals)} operands, needs {self.arity}")
+        if len(params) != len(self.params) or not all(name in params for name in self.params):
+            found_names, needed = ", ".join(params) or "none", ", ".join(self.params) or "none"
+            raise ShapeError(f"{self.name}: found params {found_names}; needs {needed}")
+        try:
+            if self.is_regional:
+                found = self.aval(*avals, regions=regions, **params)
+            else:
+                found = self.aval(*avals, **params)
+        except DiffcError as error:
+            error.message = f"{self.name}: {error.message}"
+            raise
         return found if isinstance(found, tuple) else (found,)
+
+    def fact(self, params: Mapping[str, Any]) -> Fact:
+        """The derivative fact for these params."""
+        derivative = self.derivative
+        return derivative.choose(params) if isinstance(derivative, ByParams) else derivative
+
+    @property
+    def is_regional(self) -> bool:
+        """Whether equations of this op hold regions."""
+        return isinstance(self.body, Regional)
 
     @property
     def is_elementwise(self) -> bool:
@@ -237,9 +288,13 @@ def op(
     """
     from diffc.ops.registry import register
 
-    for facet, content in (("doc", doc), ("domain", domain), ("sympy", sympy)):
-        if isinstance(content, str) and not content:
-            raise ValueError(f"op {name}: facet {facet} is empty; fill it or waive it with a reason")
+    facets = (("doc", doc), ("domain", domain), ("numpy", numpy), ("sympy", sympy))
+    for facet, content in facets:
+        text = content.reason if isinstance(content, Waived) else content
+        if isinstance(text, str) and not text:
+            raise ValueError(
+                f"op {name}: facet {facet} is empty; fill it or waive it with a reason"
+            )
     declared = Op(
         name=name,
         doc=doc,
@@ -252,7 +307,18 @@ def op(
         params=tuple(params),
         results=results,
         ulp=ulp,
-        dtypes=dtypes,
+        dtypes=dtypes or getattr(aval, "dtypes", frozenset()),
+        arity=_arity(aval),
     )
     register(declared)
     return declared
+
+
+def _arity(rule: AvalRule) -> int | None:
+    """How many operands an aval rule takes; None for any number."""
+    if hasattr(rule, "arity"):
+        return int(rule.arity)
+    parameters = inspect.signature(rule).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return None
+    return sum(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import numpy as np
+
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Literal, Operand, literal
 
@@ -79,6 +81,15 @@ class Term:
     def __or__(self, other: Any) -> Any:
         return self.call("bitwise_or", other)
 
+    def __xor__(self, other: Any) -> Any:
+        return self.call("bitwise_xor", other)
+
+    def __lshift__(self, other: Any) -> Any:
+        return self.call("shift_left", other)
+
+    def __rshift__(self, other: Any) -> Any:
+        return self.call("shift_right", other)
+
     def __invert__(self) -> Any:
         return self.call("bitwise_not")
 
@@ -125,6 +136,29 @@ class GraphTerm(Term):
         return isinstance(operand, Literal) and (value is None or operand.value == value)
 
 
+class ArrayTerm(Term):
+    """A term that computes at once, by the ``numpy`` facets."""
+
+    __slots__ = ("array",)
+
+    array: np.ndarray[Any, Any]
+
+    def __init__(self, array: Any) -> None:
+        self.array = np.asarray(array)
+
+    def lift(self, value: bool | int | float) -> ArrayTerm:
+        return ArrayTerm(np.full(self.array.shape, value, self.array.dtype))
+
+    def call(self, name: str, *others: Any, **params: Any) -> ArrayTerm:
+        from diffc.ops.registry import find
+
+        facet = find(name).numpy
+        terms = (other if isinstance(other, ArrayTerm) else self.lift(other) for other in others)
+        assert callable(facet), f"op {name} has no numpy facet"
+        with np.errstate(all="ignore"):
+            return ArrayTerm(facet(self.array, *(term.array for term in terms), **params))
+
+
 def unary(name: str) -> Any:
     """The function on terms that applies op ``name``: ``cos = unary("cos")``."""
 
@@ -142,3 +176,22 @@ def select(condition: Term, on_true: Any, on_false: Any) -> Any:
     else:
         on_true = on_false.lift(on_true)
     return condition.call("select", on_true, on_false)
+
+
+def power(x: Any, exponent: int) -> Any:
+    """``x`` to a Python integer, by squaring; the order of the products is part of the meaning.
+
+    ``x`` is a term or anything with ``*`` (and ``/`` if the exponent is negative).
+    """
+    if exponent < 0:
+        return 1 / power(x, -exponent)
+    if exponent == 0:
+        return x.lift(1) if isinstance(x, Term) else x**0
+    result, base = None, x
+    while True:
+        if exponent & 1:
+            result = base if result is None else result * base
+        exponent >>= 1
+        if not exponent:
+            return result
+        base = base * base

@@ -1,0 +1,139 @@
+"""Ops with regions: ``call`` and ``scan``. Their transforms are functions on graphs, elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffc.errors import ShapeError
+from diffc.ir.aval import ANY, Aval
+from diffc.ir.graph import Graph
+from diffc.ops.avals import is_less
+from diffc.ops.declare import Regional, Waived, op
+
+if TYPE_CHECKING:
+    from diffc.ir.index import Dim
+
+Array = np.ndarray[Any, Any]
+#: What the numpy facet of a region op is: it asks for regions to be run and gets their results.
+Steps = Generator[tuple[Graph, list[Array]], list[Array], list[Array]]
+
+_REGIONAL = Regional("transforms rewrite the region")
+_RUNS = Waived("the interpreter runs the region, also on arrays of symbols")
+
+
+def _need_region(regions: tuple[Graph, ...]) -> Graph:
+    if len(regions) != 1:
+        raise ShapeError(f"found {len(regions)} regions; needs one")
+    return regions[0]
+
+
+def _need_inputs(region: Graph, found: tuple[Aval, ...]) -> None:
+    """Raises unless the region takes these; position in ``found`` is the operand's."""
+    needed = region.input_avals
+    if len(found) != len(needed):
+        raise ShapeError(f"found {len(found)} operands; region @{region.name} takes {len(needed)}")
+    for position, (given, taken) in enumerate(zip(found, needed, strict=True)):
+        if given is not taken:
+            raise ShapeError(
+                f"operand {position} gives {given}; input {position} of region @{region.name} "
+                f"is {taken}"
+            )
+
+
+def _call_aval(*avals: Aval, regions: tuple[Graph, ...]) -> tuple[Aval, ...]:
+    callee = _need_region(regions)
+    _need_inputs(callee, avals)
+    return callee.output_avals
+
+
+def _call(*arrays: Array, regions: tuple[Graph, ...]) -> Steps:
+    return (yield regions[0], list(arrays))
+
+
+call = op(
+    "call",
+    doc="The outputs of a graph on the operands.",
+    aval=_call_aval,
+    numpy=_call,
+    sympy=_RUNS,
+    derivative=_REGIONAL,
+    body=_REGIONAL,
+    results=None,
+    dtypes=ANY,
+)
+
+
+def _scan_aval(
+    *avals: Aval,
+    consts: int,
+    carry: int,
+    length: Dim,
+    reverse: bool,
+    regions: tuple[Graph, ...],
+) -> tuple[Aval, ...]:
+    body = _need_region(regions)
+    first = consts + carry
+    if not 0 <= consts <= first <= len(avals):
+        raise ShapeError(
+            f"found {len(avals)} operands; consts {consts} and carry {carry} need at least {first}"
+        )
+    if is_less(length, 0):
+        raise ShapeError(f"length {length} is negative")
+    slices = []
+    for position, xs in enumerate(avals[first:], first):
+        if not xs.shape or xs.shape[0] != length:
+            raise ShapeError(f"operand {position} is {xs}; needs length {length} on axis 0")
+        slices.append(xs.with_shape(xs.shape[1:]))
+    _need_inputs(body, (*avals[:first], *slices))
+    results = body.output_avals
+    if len(results) < carry:
+        raise ShapeError(f"region @{body.name} gives {len(results)} results; carry is {carry}")
+    for k in range(carry):
+        if results[k] is not avals[consts + k]:
+            raise ShapeError(
+                f"operand {consts + k} is carried as {avals[consts + k]}, but region @{body.name} "
+                f"gives {results[k]}; needs one aval"
+            )
+    return (*results[:carry], *(y.with_shape((length, *y.shape)) for y in results[carry:]))
+
+
+def _scan(
+    *arrays: Array,
+    consts: int,
+    carry: int,
+    length: int,
+    reverse: bool,
+    regions: tuple[Graph, ...],
+) -> Steps:
+    (body,) = regions
+    first = consts + carry
+    fixed, state, xs = list(arrays[:consts]), list(arrays[consts:first]), arrays[first:]
+    # an array of symbols gives results of symbols
+    symbolic = any(array.dtype == object for array in arrays)
+    ys = [
+        np.empty((length, *y.shape), object if symbolic else y.numpy)
+        for y in body.output_avals[carry:]
+    ]
+    for step in reversed(range(length)) if reverse else range(length):
+        found = yield body, [*fixed, *state, *(np.asarray(x[step]) for x in xs)]
+        state = found[:carry]
+        for y, element in zip(ys, found[carry:], strict=True):
+            y[step] = element
+    return [*state, *ys]
+
+
+scan = op(
+    "scan",
+    doc="A body run once for each slice along axis 0, from the last if `reverse`, with carries.",
+    aval=_scan_aval,
+    numpy=_scan,
+    sympy=_RUNS,
+    derivative=_REGIONAL,
+    body=_REGIONAL,
+    params=("consts", "carry", "length", "reverse"),
+    results=None,
+    dtypes=ANY,
+)

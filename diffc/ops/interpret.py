@@ -1,0 +1,109 @@
+"""The reference interpreter: a graph's meaning, made of the ``numpy`` facets.
+
+Slow and plain; everything compiled is compared with it. Regions are run by a stack of generators,
+so neither deep nesting nor long graphs recurse. Warnings of NumPy are off: nan and inf are values.
+Results keep the dtype of their avals exactly; on arrays of objects (SymPy's symbols) the same
+facets compute with symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Any
+
+import numpy as np
+
+from diffc.errors import InternalError, UsageError
+from diffc.ir.aval import aval_of
+from diffc.ir.graph import Graph, Literal, Operand, Value
+
+Array = np.ndarray[Any, Any]
+Steps = Generator[tuple[Graph, list[Array]], list[Array], list[Array]]
+
+
+def evaluate(graph: Graph, arrays: Iterable[Any]) -> list[Array]:
+    """The outputs of ``graph`` on these inputs, as new arrays.
+
+    Args:
+        graph: a graph whose dimensions are all integers.
+        arrays: one array for each input, of its aval (or of dtype object and its shape).
+
+    Raises:
+        UsageError: an input does not have its aval.
+        ExecutionError: an index of a checked gather or scatter is out of bounds.
+    """
+    inputs = [np.asarray(array) for array in arrays]
+    if len(inputs) != len(graph.inputs):
+        raise UsageError(f"@{graph.name} takes {len(graph.inputs)} inputs, found {len(inputs)}")
+    for value, array in zip(graph.inputs, inputs, strict=True):
+        if array.shape != value.aval.shape or not _has_dtype(value, array):
+            raise UsageError(
+                f"input {value.name} of @{graph.name} is {value.aval}, found {array!r}"
+            )
+    with np.errstate(all="ignore"):
+        return [np.array(array) for array in _drive(_run(graph, inputs))]
+
+
+def _drive(steps: Steps) -> list[Array]:
+    """Runs a generator and those it asks for, the innermost first."""
+    stack, answer = [steps], None
+    while True:
+        try:
+            region, arrays = stack[-1].send(answer)  # type: ignore[arg-type]  # None starts it
+        except StopIteration as stop:
+            answer = stop.value
+            stack.pop()
+            if not stack:
+                return list(stop.value)
+        else:
+            stack.append(_run(region, arrays))
+            answer = None
+
+
+def _run(graph: Graph, inputs: list[Array]) -> Steps:
+    """Runs one graph; each array is dropped after its last use."""
+    env: dict[Value, Array] = dict(zip(graph.inputs, inputs, strict=True))
+    last = _last_uses(graph)
+    for position, eqn in enumerate(graph.eqns):
+        facet = eqn.op.numpy
+        arrays = [_read(env, operand) for operand in eqn.operands]
+        if eqn.regions:
+            results: Any = yield from facet(*arrays, regions=eqn.regions, **eqn.params)
+        else:
+            results = facet(*arrays, **eqn.params)
+        if not isinstance(results, list | tuple):
+            results = (results,)
+        for value, result in zip(eqn.results, results, strict=True):
+            array = np.asarray(result)
+            if array.shape != value.aval.shape or not _has_dtype(value, array):
+                found = aval_of(array) if array.dtype != object else array.shape
+                raise InternalError(f"numpy facet of {eqn.op.name} gives {found}, not {value.aval}")
+            env[value] = array
+        for value in last.get(position, ()):
+            del env[value]
+    return [_read(env, output) for output in graph.outputs]
+
+
+def _last_uses(graph: Graph) -> dict[int, list[Value]]:
+    """The values that die with each equation."""
+    kept = {id(output) for output in graph.outputs}
+    uses: dict[Value, int] = {}
+    for position, eqn in enumerate(graph.eqns):
+        for value in (*eqn.operands, *eqn.results):
+            if isinstance(value, Value) and id(value) not in kept:
+                uses[value] = position
+    dying: dict[int, list[Value]] = {}
+    for value, position in uses.items():
+        dying.setdefault(position, []).append(value)
+    return dying
+
+
+def _read(env: dict[Value, Array], operand: Operand) -> Array:
+    if isinstance(operand, Literal):
+        scalar = np.array(operand.value, operand.aval.numpy)
+        return np.broadcast_to(scalar, operand.aval.shape)
+    return env[operand]
+
+
+def _has_dtype(value: Value, array: Array) -> bool:
+    return array.dtype == value.aval.numpy or array.dtype == object
