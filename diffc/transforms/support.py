@@ -50,7 +50,7 @@ class SupportTerm(GraphTerm):
         operands = [self.operand]
         for other in others:
             if isinstance(other, GraphTerm):
-                operands.append(other.operand)
+                operands.append(_as_support(other.operand))
             else:
                 operands.append(literal(bool(other), self.aval))
         if any(operand.aval.dtype != "bool" for operand in operands):
@@ -61,6 +61,13 @@ class SupportTerm(GraphTerm):
             return tuple(SupportTerm(self.builder, literal(values.copy().pop(), a)) for a in avals)
         results = self.builder.emit(op, operands, params)
         return tuple(SupportTerm(self.builder, result) for result in results)
+
+
+def _as_support(operand: Operand) -> Operand:
+    """A formula's own zeros (what a pad fills in) are nowhere non-zero."""
+    if isinstance(operand, Literal) and operand.aval.dtype != "bool" and operand.value == 0:
+        return literal(False, operand.aval.with_dtype("bool"))
+    return operand
 
 
 def everywhere(builder: Builder, aval: Aval, support: Operand | None) -> SupportTerm:

@@ -1,0 +1,61 @@
+"""What kind of kernel an equation starts or joins, read from the bodies of the ops.
+
+A *view* is an equation whose result is another look at one operand (reshape, transpose, broadcast,
+slice, ...): it is never computed for its own sake, only when its result must lie in memory.
+A *point* equation computes each element by itself. The other kinds bring their own loops.
+"""
+
+from __future__ import annotations
+
+from typing import Literal as Choice
+
+from diffc.ir.graph import Eqn
+from diffc.ir.index import TRUE, Dim, Guard
+from diffc.ops.declare import Fold, Generate, Map, Move, Op, Regional, Special
+
+Kind = Choice["view", "source", "point", "fold", "contract", "solo", "region"]
+
+#: special bodies that compute each element by itself, from computed positions.
+POINTWISE_SPECIALS = frozenset({"gather", "dynamic_slice"})
+
+
+def kind_of(eqn: Eqn) -> Kind:
+    """The kind of an equation."""
+    op: Op = eqn.op
+    match op.body:
+        case Regional():
+            return "region"
+        case Map():
+            return "point"
+        case Move():
+            return "view" if len(eqn.operands) == 1 else "point"
+        case Generate():
+            return "point" if eqn.operands else "source"
+        case Fold():
+            return "fold"
+        case Special(kind=special):
+            if special in POINTWISE_SPECIALS:
+                return "point"
+            if special == "constant":
+                return "source"
+            return "contract" if special == "contract" else "solo"
+
+
+def is_costly(eqn: Eqn) -> bool:
+    """Whether computing an element again costs more than loading it."""
+    body = eqn.op.body
+    return isinstance(body, Map) and not body.cheap
+
+
+def access(eqn: Eqn, indices: tuple[Dim, ...]) -> list[tuple[int, tuple[Dim, ...], Guard]]:
+    """Which operand elements element ``indices`` of the result of a view or point equation reads.
+
+    Computed positions (gather) are unknown here: such operands are left out.
+    """
+    body = eqn.op.body
+    if isinstance(body, Move):
+        avals = tuple(operand.aval for operand in eqn.operands)
+        return list(body.access(indices, avals, eqn.params))
+    if isinstance(body, Map):
+        return [(i, indices, TRUE) for i in range(len(eqn.operands))]
+    return []
