@@ -8,6 +8,7 @@ when the symbols get their values. Errors say which operand, what was found and 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ def need_axes(axes: Sequence[int], ndim: int, found: Aval, name: str = "axes") -
     """Raises unless the axes are sorted, unique and within operand 0."""
     if any(not 0 <= axis < ndim for axis in axes):
         raise ShapeError(f"{name} {tuple(axes)} of operand 0, {found}; needs axes below {ndim}")
-    if any(low >= high for low, high in zip(axes, axes[1:], strict=False)):
+    if any(low >= high for low, high in itertools.pairwise(axes)):
         raise ShapeError(f"{name} {tuple(axes)} must increase")
 
 
@@ -101,13 +102,14 @@ def text(shape: tuple[Dim, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Elementwise:
-    """All operands have one aval, of one of ``dtypes``; the result has it too, or dtype ``result``."""
+    """All operands have one aval, of one of ``dtypes``; the result has it, or dtype ``result``."""
 
     dtypes: frozenset[str]
     arity: int = 1
     result: str | None = None
 
     def __call__(self, *avals: Aval) -> Aval:
+        """The result's aval, or an error that names the operand."""
         first = avals[0]
         if first.dtype not in self.dtypes:
             need_dtype(0, first, self.dtypes)

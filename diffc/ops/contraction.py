@@ -97,7 +97,8 @@ def _contract(x: Array, y: Array, *, spec: str) -> Array:
     b = arrange(y, right, batch + summed + only_right, batch, summed, only_right)
     found = batch + only_left + only_right
     product = np.matmul(a, b).reshape([dims[letter] for letter in found])
-    return product.transpose([found.index(letter) for letter in result]).astype(dtype, copy=False)
+    arranged = product.transpose([found.index(letter) for letter in result])
+    return np.asarray(arranged).astype(dtype, copy=False)
 
 
 def _contract_transpose(

@@ -100,6 +100,11 @@ def _scan_aval(
     return (*results[:carry], *(y.with_shape((length, *y.shape)) for y in results[carry:]))
 
 
+def _ints(x: Aval) -> Any:
+    """The shape, which has no symbols when arrays are at hand."""
+    return x.shape
+
+
 def _scan(
     *arrays: Array,
     consts: int,
@@ -114,7 +119,7 @@ def _scan(
     # an array of symbols gives results of symbols
     symbolic = any(array.dtype == object for array in arrays)
     ys = [
-        np.empty((length, *y.shape), object if symbolic else y.numpy)
+        np.empty((length, *_ints(y)), np.dtype(object) if symbolic else y.numpy)
         for y in body.output_avals[carry:]
     ]
     for step in reversed(range(length)) if reverse else range(length):

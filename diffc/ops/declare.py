@@ -23,7 +23,7 @@ AvalRule = Callable[..., Aval | tuple[Aval, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Partials:
-    """Elementwise: ``formula(*operands, out, **params)`` gives the partial derivative by each operand.
+    """Elementwise: ``formula(*operands, out, **params)`` gives the partial by each operand.
 
     A partial is a term, or a Python number where it is constant. What a formula mentions becomes a
     residual. ``bounded`` declares that all partials are finite whatever the operands are (nan and
@@ -41,9 +41,9 @@ class Routes:
     The routes of an operand are a tuple of ``(condition, factor)``: where the (boolean) condition
     holds, the cotangent passes times the Python number ``factor``; conditions of one operand
     exclude one another; where none holds nothing passes. Applied by selection, never by a product
-    with 0 or 1. ``ties(*operands, out, **params)`` is the condition under which all differentiable operands
-    share the cotangent evenly; ignored when any of them is a literal (then the derivative at the
-    tie is 0). None as an operand's routes: not differentiable (an index, a condition).
+    with 0 or 1. ``ties(*operands, out, **params)`` is the condition under which all differentiable
+    operands share the cotangent evenly; ignored when any of them is a literal (then the derivative
+    at the tie is 0). None as an operand's routes: not differentiable (an index, a condition).
     """
 
     formula: Callable[..., tuple[Any, ...]]
@@ -119,7 +119,8 @@ Derivative = Fact | ByParams
 class Map:
     """Elementwise: ``formula(*operands, **params)`` on loop terms gives the element of the result.
 
-    The loop scalars are the ops of the same names. ``cheap``: computing it again costs less than a load, so fusion may duplicate it.
+    The loop scalars are the ops of the same names. ``cheap``: computing it again costs less than a
+    load, so fusion may duplicate it.
     """
 
     formula: Callable[..., Any]
@@ -189,7 +190,8 @@ class Op:
             names (``"tanh(x)"``); of bits on booleans. Waived for movement, sums, contractions,
             whose ``numpy`` runs on object arrays.
         domain: text of the condition under which it is smooth, in the same vocabulary restricted
-            to comparisons, ``Ne``, ``floor``, ``cos``, ``&`` and ``|``; also draws samples.
+            to comparisons, ``Ne``, ``floor``, ``cos``, ``&`` and ``|``, or ``distinct(x)`` (no two
+            elements are equal); also draws samples.
         derivative: one of the derivative facts above.
         body: one of the bodies above.
         params: names of the static parameters.

@@ -130,9 +130,7 @@ def _clip_term(index: GraphTerm, dim: Dim) -> GraphTerm:
     return low.call("minimum", dim - 1)
 
 
-def _gather_transpose(
-    ct: GraphTerm, operands: Terms, avals: Avals, params: Any, index: int
-) -> GraphTerm:
+def _gather_transpose(ct: GraphTerm, operands: Terms, avals: Avals, params: Any, index: int) -> Any:
     axes, x = params["axes"], avals[0]
     indices = [term for term in operands[1:] if term is not None]
     if params["mode"] == "clip":
@@ -191,7 +189,7 @@ def _scatter(
     return result
 
 
-def _last_writer(near: GraphTerm, indices: list[GraphTerm], x: Aval, axes: Axes) -> GraphTerm:
+def _last_writer(near: GraphTerm, indices: list[GraphTerm], x: Aval, axes: Axes) -> Any:
     """Which of the writes of a scatter is the last one at its position: bool[indices' shape]."""
     shape = indices[0].aval.shape
     numbers = iota(near, (product(shape),), 0).call("reshape", shape=shape)
@@ -204,7 +202,7 @@ def _last_writer(near: GraphTerm, indices: list[GraphTerm], x: Aval, axes: Axes)
 
 def _scatter_transpose(
     ct: GraphTerm, operands: Terms, avals: Avals, params: Any, index: int
-) -> GraphTerm:
+) -> Any:
     """Of "add" and "set"; a check has been made by the primal, so here nothing is checked."""
     x, updates, axes = avals[0], avals[1], params["axes"]
     indices = [term for term in operands[2:] if term is not None]
@@ -226,7 +224,7 @@ def _scatter_transpose(
 
 def _scatter_extremum_jvp(
     operands: tuple[GraphTerm, ...], tangents: Terms, out: GraphTerm, params: Any
-) -> GraphTerm:
+) -> Any:
     """The mean of the tangents of those, old elements and updates, that attain the extremum."""
     x, updates, *indices = operands
     x_dot, updates_dot, *_ = tangents

@@ -101,9 +101,10 @@ def _last_uses(graph: Graph) -> dict[int, list[Value]]:
 def _read(env: dict[Value, Array], operand: Operand) -> Array:
     if isinstance(operand, Literal):
         scalar = np.array(operand.value, operand.aval.numpy)
-        return np.broadcast_to(scalar, operand.aval.shape)
+        shape: Any = operand.aval.shape
+        return np.broadcast_to(scalar, shape)
     return env[operand]
 
 
 def _has_dtype(value: Value, array: Array) -> bool:
-    return array.dtype == value.aval.numpy or array.dtype == object
+    return bool(array.dtype == value.aval.numpy or array.dtype == object)

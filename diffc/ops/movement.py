@@ -125,7 +125,7 @@ def _broadcast(x: Array, *, shape: tuple[int, ...], axes: tuple[int, ...]) -> Ar
 
 def _broadcast_transpose(
     ct: GraphTerm, operands: Any, avals: Avals, params: Any, index: int
-) -> GraphTerm:
+) -> Any:
     others = tuple(k for k in range(len(params["shape"])) if k not in params["axes"])
     return ct.call("sum", axes=others) if others else ct
 
@@ -201,9 +201,7 @@ def _slice(x: Array, *, start: Any, stop: Any, step: Any) -> Array:
     return x[tuple(map(slice, start, stop, step))]
 
 
-def _slice_transpose(
-    ct: GraphTerm, operands: Any, avals: Avals, params: Any, index: int
-) -> GraphTerm:
+def _slice_transpose(ct: GraphTerm, operands: Any, avals: Avals, params: Any, index: int) -> Any:
     interior = tuple(step - 1 for step in params["step"])
     high = []
     for dim, start, step, count in zip(
@@ -262,16 +260,14 @@ def _within(x: Array, low: Any, interior: Any) -> tuple[slice, ...]:
 
 
 def _pad(x: Array, value: Array, *, low: Any, high: Any, interior: Any) -> Array:
-    shape = tuple(map(padded_length, x.shape, low, high, interior))
-    result = np.empty(shape, x.dtype)
+    shape: Any = tuple(map(padded_length, x.shape, low, high, interior))
+    result: Array = np.empty(shape, x.dtype)
     result[...] = value
     result[_within(x, low, interior)] = x
     return result
 
 
-def _pad_transpose(
-    ct: GraphTerm, operands: Any, avals: Avals, params: Any, index: int
-) -> GraphTerm:
+def _pad_transpose(ct: GraphTerm, operands: Any, avals: Avals, params: Any, index: int) -> Any:
     if index == 0:
         step = tuple(gap + 1 for gap in params["interior"])
         stop = tuple(
@@ -335,9 +331,7 @@ def _offsets(avals: Avals, axis: int) -> tuple[Dim, ...]:
     return tuple(accumulate(lengths, initial=0))
 
 
-def _concat_transpose(
-    ct: GraphTerm, operands: Any, avals: Avals, params: Any, index: int
-) -> GraphTerm:
+def _concat_transpose(ct: GraphTerm, operands: Any, avals: Avals, params: Any, index: int) -> Any:
     axis = params["axis"]
     offsets = _offsets(avals, axis)
     start: list[Dim] = [0] * ct.aval.ndim

@@ -50,7 +50,7 @@ def spread(reduced: GraphTerm, x: Aval, axes: Axes) -> GraphTerm:
 
 def _sum_transpose(
     ct: GraphTerm, operands: Any, avals: tuple[Aval, ...], params: Any, index: int
-) -> GraphTerm:
+) -> Any:
     return spread(ct, avals[0], params["axes"])
 
 
@@ -75,7 +75,7 @@ sum_ = op(
 )
 
 
-def _others(x: GraphTerm) -> GraphTerm:
+def _others(x: GraphTerm) -> Any:
     """Products of all elements but one, along the last axis, without any quotient.
 
     A tree: products of pairs going up; going down, what is outside a child is what is outside its
@@ -111,7 +111,7 @@ def _prod_jvp(
     tangents: tuple[GraphTerm | None, ...],
     out: GraphTerm,
     params: Any,
-) -> GraphTerm:
+) -> Any:
     (x,), (x_dot,), axes = operands, tangents, params["axes"]
     assert x_dot is not None
     shape = x.aval.shape
@@ -132,7 +132,7 @@ def _prod_of_pairs_jvp(
     tangents: tuple[GraphTerm | None, ...],
     out: GraphTerm,
     params: Any,
-) -> GraphTerm:
+) -> Any:
     """As ``_prod_jvp``; for one axis of length 2 the other element is the reversed operand."""
     (x,), (x_dot,), axes = operands, tangents, params["axes"]
     assert x_dot is not None
@@ -161,7 +161,7 @@ def _extremum_jvp(
     tangents: tuple[GraphTerm | None, ...],
     out: GraphTerm,
     params: Any,
-) -> GraphTerm:
+) -> Any:
     """The mean of the tangents of those elements that attain the extremum."""
     (x,), (x_dot,), axes = operands, tangents, params["axes"]
     assert x_dot is not None
@@ -177,7 +177,7 @@ def _extremum(name: str, doc: str, numpy: Any) -> None:
         aval=_reduce_rule(NUMBERS, has_identity=False),
         numpy=lambda x, *, axes: numpy(x, axis=axes),
         sympy=_ON_SYMBOLS,
-        domain="the extremum is attained once",
+        domain="distinct(x)",
         derivative=Linearized(
             _extremum_jvp, source="where one element attains it, its tangent; ties: the mean"
         ),
@@ -290,7 +290,7 @@ def _sort_jvp(
     tangents: tuple[GraphTerm | None, ...],
     out: GraphTerm,
     params: Any,
-) -> GraphTerm:
+) -> Any:
     (x,), (x_dot,), axis = operands, tangents, params["axis"]
     assert x_dot is not None
     order = x.call("argsort", axis=axis)
@@ -305,7 +305,7 @@ sort = op(
     aval=_along_axis(ANY),
     numpy=lambda x, *, axis: np.sort(x, axis, kind="stable"),
     sympy=_ON_SYMBOLS,
-    domain="no two elements are equal",
+    domain="distinct(x)",
     derivative=Linearized(_sort_jvp, source="a permutation is linear: tangents in the same order"),
     body=Special("sort"),
     params=("axis",),

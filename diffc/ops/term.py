@@ -112,9 +112,11 @@ class GraphTerm(Term):
         return self.operand.aval
 
     def lift(self, value: bool | int | float) -> GraphTerm:
+        """A literal of this term's aval."""
         return GraphTerm(self.builder, literal(value, self.aval))
 
     def call(self, name: str, *others: Any, **params: Any) -> GraphTerm:
+        """Emits the op, which has one result."""
         results = self.calls(name, *others, **params)
         (result,) = results
         return result
@@ -147,9 +149,11 @@ class ArrayTerm(Term):
         self.array = np.asarray(array)
 
     def lift(self, value: bool | int | float) -> ArrayTerm:
+        """An array of this one's dtype and shape."""
         return ArrayTerm(np.full(self.array.shape, value, self.array.dtype))
 
     def call(self, name: str, *others: Any, **params: Any) -> ArrayTerm:
+        """Computes the op by its ``numpy`` facet."""
         from diffc.ops.registry import find
 
         facet = find(name).numpy
@@ -160,7 +164,7 @@ class ArrayTerm(Term):
 
 
 def unary(name: str) -> Any:
-    """The function on terms that applies op ``name``: ``cos = unary("cos")``."""
+    """An op of one operand as a function on terms."""
 
     def apply(x: Term) -> Any:
         return x.call(name)
@@ -170,7 +174,7 @@ def unary(name: str) -> Any:
 
 
 def select(condition: Term, on_true: Any, on_false: Any) -> Any:
-    """``on_true`` where ``condition`` holds, else ``on_false``; one branch may be a Python scalar."""
+    """``on_true`` where the condition holds, else ``on_false``; one may be a Python scalar."""
     if isinstance(on_true, Term):
         on_false = on_false if isinstance(on_false, Term) else on_true.lift(on_false)
     else:

@@ -57,19 +57,21 @@ def _pieces(
     shape: Ints, axes: Ints, sizes: Ints, strides: Ints, dilations: Ints
 ) -> Iterator[tuple[Ints, tuple[slice, ...]]]:
     """For each offset within the window, which elements the windows have there."""
-    counts = _window_shape(shape, axes, sizes, strides, dilations)
+    counts: Any = _window_shape(shape, axes, sizes, strides, dilations)
     for offset in product(*map(range, sizes)):
         where = [slice(None)] * len(shape)
         for axis, at, stride, dilation in zip(axes, offset, strides, dilations, strict=True):
             start = at * dilation
-            where[axis] = slice(start, start + (int(counts[axis]) - 1) * stride + 1, stride)
+            where[axis] = slice(start, start + (counts[axis] - 1) * stride + 1, stride)
         yield offset, tuple(where)
 
 
 def _window(x: Array, *, axes: Ints, sizes: Ints, strides: Ints, dilations: Ints) -> Array:
-    result = np.empty(_window_shape(x.shape, axes, sizes, strides, dilations), x.dtype)
+    shape: Any = _window_shape(x.shape, axes, sizes, strides, dilations)
+    result: Array = np.empty(shape, x.dtype)
     for offset, where in _pieces(x.shape, axes, sizes, strides, dilations):
-        result[(..., *offset)] = x[where]
+        at: Any = (..., *offset)
+        result[at] = x[where]
     return result
 
 
@@ -118,9 +120,10 @@ def _overlap_add(
     y: Array, *, axes: Ints, sizes: Ints, strides: Ints, dilations: Ints, shape: Ints
 ) -> Array:
     """Adds in the order of the offsets; f16 in f32, rounded once."""
-    result = np.zeros(shape, np.float32 if y.dtype == np.float16 else y.dtype)
+    result: Array = np.zeros(shape, np.float32 if y.dtype == np.float16 else y.dtype)
     for offset, where in _pieces(shape, axes, sizes, strides, dilations):
-        result[where] += y[(..., *offset)]
+        at: Any = (..., *offset)
+        result[where] += y[at]
     return result.astype(y.dtype, copy=False)
 
 
