@@ -77,9 +77,9 @@ def show_list() -> None:
     print(table(["peer", "what"], [[p, e.doc] for p, e in peers.PEERS.items()]))
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Do what the command line says."""
-    arguments = parser().parse_args()
+    arguments = parser().parse_args(words)
     if arguments.command == "list":
         show_list()
     else:

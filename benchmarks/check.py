@@ -7,6 +7,7 @@ together, as Adam turns rounding errors of tiny gradients into steps of full len
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -59,20 +60,20 @@ def norm(arrays: list) -> float:
 
 
 def gradient_error(grads: dict, reference: dict) -> float:
-    """Return the largest relative error of a leaf; infinite where shapes or names differ."""
+    """Return the largest relative error of a leaf; infinite where names, shapes or nans differ."""
     if grads.keys() != reference.keys():
-        return float("inf")
+        return math.inf
     whole = norm([np.asarray(r) for r in reference.values()])
-    worst = 0.0
-    for k, r in reference.items():
-        g = np.asarray(grads[k], dtype="float64")
-        if g.shape != np.shape(r):
-            return float("inf")
-        scale = max(norm([np.asarray(r)]), LEAF_FLOOR * whole, np.finfo("float64").tiny)
-        error = norm([g - r]) / scale
-        if not error <= worst:  # so that nan counts as worst
-            worst = error
-    return worst
+    return max(leaf_error(np.asarray(grads[k]), np.asarray(r), whole) for k, r in reference.items())
+
+
+def leaf_error(gradient: np.ndarray, reference: np.ndarray, whole: float) -> float:
+    """Return the error of one leaf, relative to it or to a share of the whole gradient's norm."""
+    if gradient.shape != reference.shape:
+        return math.inf
+    scale = max(norm([reference]), LEAF_FLOOR * whole, np.finfo("float64").tiny)
+    error = norm([gradient.astype("float64") - reference]) / scale
+    return math.inf if math.isnan(error) else error
 
 
 def change_error(after: dict, initial: dict, reference: dict) -> float:

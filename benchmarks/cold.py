@@ -16,13 +16,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks import check, inputs, machine
+from benchmarks.cold_worker import DONE, NAME
 from benchmarks.driver import ROOT, Settings
 from benchmarks.summary import seconds_text
 from benchmarks.table import table
 from benchmarks.workloads import WORKLOADS
-
-NAME = "digits"
-DONE = "first gradient"
 
 
 def start(peer: str, path: Path, caches: Path, settings: Settings) -> tuple[float, dict]:
@@ -32,7 +30,7 @@ def start(peer: str, path: Path, caches: Path, settings: Settings) -> tuple[floa
         RuntimeError: If it fails, with its last words.
     """
     cores = ",".join(map(str, settings.cores))
-    command = [sys.executable, "-m", "benchmarks.cold", peer, str(path), cores]
+    command = [sys.executable, "-m", "benchmarks.cold_worker", peer, str(path), cores]
     environment = machine.environment(settings.threads, caches)
     began = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -92,20 +90,3 @@ def text(records: dict[str, dict]) -> str:
             rows.append([peer, cell(record["first"]), cell(record["second"])])
     header = ["peer", "empty caches", "caches of an earlier process"]
     return "\n".join([table(header, rows, left=1), *problems])
-
-
-def main() -> None:
-    """Be the fresh process: import the peer, do one gradient, say when it was done."""
-    machine.pin([int(core) for core in sys.argv[3].split(",")])
-    from benchmarks import peers  # after pinning, as in a worker
-
-    params, batches = inputs.load(Path(sys.argv[2]))
-    peer = peers.load(sys.argv[1])(NAME, WORKLOADS[NAME], params, batches)
-    value, grads = peer.value_and_gradient()
-    done = time.perf_counter()
-    answer = {"value": value, "norm": check.norm([g.astype("float64") for g in grads.values()])}
-    print(DONE, json.dumps(answer | {"after_s": time.perf_counter() - done}), flush=True)
-
-
-if __name__ == "__main__":
-    main()

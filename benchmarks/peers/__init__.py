@@ -41,8 +41,12 @@ PEERS = {
         "with_jax", "JaxScan", STEPPED + LAYERED, "lax.scan over steps, or over layers"
     ),
     "torch": Entry("with_torch", "Torch", (), "eager, fused optimizers"),
-    "torch_compile": Entry(
-        "with_torch", "TorchCompile", (), "torch.compile of the loss, fused optimizers"
+    "torch_compile": Entry("with_torch", "TorchCompile", (), "torch.compile of a whole step"),
+    "torch_compile_loss": Entry(
+        "with_torch",
+        "TorchCompileLoss",
+        STEPPED + LAYERED,
+        "torch.compile of the loss, fused optimizers",
     ),
     "autograd": Entry("with_autograd", "Autograd", (), "autograd, optimizers in place"),
     "numpy": Entry("with_numpy", "ByHand", (), "NumPy, derivatives by hand, optimizers in place"),

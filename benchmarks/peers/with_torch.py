@@ -1,6 +1,9 @@
-"""PyTorch: eager and `torch.compile`, in the library's own operations, with its fused optimizers.
+"""PyTorch in the library's own operations: eager, and two ways to use `torch.compile`.
 
-The convolution net keeps images and weights in the library's layout (channels last in memory).
+Compiled as one graph, updates included, a step is faster where the calls weigh; compiled loss and
+fused optimizer, where the layouts of the library's kernels do. Guards, which look at every param on
+every call, are off. The convolution net keeps images and weights in the library's layout (channels
+last in memory).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks import optimizers
 from benchmarks.peers.base import Peer
 from benchmarks.workloads import TF
 
@@ -86,15 +90,11 @@ class Torch(Peer):
 
     def prepare(self) -> None:
         self.batches = [self.batch_to_torch(b) for b in self.batches]
-        self.loss = self.compiled(FORMS[self.objective.__name__])
+        self.loss = FORMS[self.objective.__name__]
         if not self.is_scalar:
             self.start = {k: param_to_torch(k, a) for k, a in self.initial.items()}
             self.params = {k: a.clone().requires_grad_() for k, a in self.start.items()}
             self.leaves = list(self.params.values())
-
-    def compiled(self, loss):
-        """Return the loss as it is called."""
-        return loss
 
     def batch_to_torch(self, batch: dict) -> dict:
         result = {k: torch.from_numpy(a.copy()) for k, a in batch.items()}
@@ -151,10 +151,77 @@ class Torch(Peer):
 
 
 class TorchCompile(Torch):
+    """`torch.compile` of a whole step in one graph; params and state change in place."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        gradient = torch.func.grad_and_value(self.loss)
+
+        def step(params, state, batch):
+            grads, value = gradient(params, batch)
+            new_params, new_state = optimizers.update(
+                self.optimizer, params, grads, state, torch.sqrt
+            )
+            for old, new in ((params, new_params), (state, new_state)):
+                for k, a in new.items():
+                    old[k].copy_(a)
+            return value
+
+        self.gradient, self.step = compiled(gradient), compiled(step)
+        if not self.is_scalar:
+            self.params = {k: a.clone() for k, a in self.start.items()}
+
+    def reset(self) -> None:
+        if self.optimizer is None:
+            return
+        for k, a in self.start.items():
+            self.params[k].copy_(a)
+        moments = optimizers.MOMENTS[self.optimizer["kind"]]
+        self.state = {
+            f"{m}:{k}": torch.zeros_like(a) for m in moments for k, a in self.start.items()
+        }
+        if "m" in moments:
+            self.state["t"] = torch.zeros(())
+
+    def run(self, units: int) -> None:
+        if self.is_scalar:
+            for _ in range(units):
+                self.result = self.scalar_call()
+            return
+        if self.optimizer is None:
+            for _ in range(units):
+                self.result = self.gradient(self.params, self.batches[0])
+            return
+        step, params, state = self.step, self.params, self.state
+        for _ in range(units):
+            for batch in self.batches:
+                value = step(params, state, batch)
+        self.result = value
+
+    def scalar_call(self) -> tuple[float, list[float]]:
+        params = {k: torch.tensor(a, dtype=torch.float64) for k, a in self.initial.items()}
+        grads, value = self.gradient(params, self.batches[0])
+        return value.item(), [g.item() for g in grads.values()]
+
+    def value_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
+        if self.is_scalar:
+            return super().value_and_gradient()
+        grads, value = self.gradient(self.start, self.batches[0])
+        return value.item(), {k: to_numpy(k, g) for k, g in grads.items()}
+
+
+class TorchCompileLoss(Torch):
     """`torch.compile` of the loss, forward and backward; a fused optimizer."""
 
-    def compiled(self, loss):
-        return torch.compile(loss, fullgraph=True, dynamic=False)
+    def prepare(self) -> None:
+        super().prepare()
+        self.loss = compiled(self.loss)
+
+
+def compiled(function):
+    """Compile for these shapes alone, without graph breaks and guards."""
+    options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
 
 
 def param_to_torch(name: str, a: np.ndarray) -> torch.Tensor:
