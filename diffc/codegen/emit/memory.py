@@ -1,0 +1,398 @@
+"""Reading and writing buffers: which instruction an access becomes.
+
+An element offset is the row-major ravel of the indices. By its stride along the lanes an access is
+a scalar (0), a vector (1), a reversed vector (-1), or a gather or scatter of lanes (anything else).
+An access under a condition touches memory only where it holds: vectors by a mask, scalars by moving
+the address of a load to the start of the buffer, so that no branch is needed. Nothing outside of
+a buffer is ever touched. `bool` is one byte in memory and `i1` in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from diffc.codegen.emit.frame import Frame, Value
+from diffc.codegen.emit.registers import is_signed, register, reverse_lanes
+from diffc.codegen.emit.text import LLVM_TYPES, constant, intrinsic_suffix, vector_type
+from diffc.codegen.loops.nodes import Buffer, Expr, GatherLoad, Load
+from diffc.codegen.targets import ITEM_BYTES
+from diffc.ir.index import Dim, ravel
+
+__all__ = ["Condition", "Memory", "Place"]
+
+GATHER_LIMIT = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Where something is done: in all lanes if `uniform` holds, and by lane where `varying` does.
+
+    Attributes:
+        uniform: An `i1`, None for always.
+        varying: A mask of lanes, None for all.
+        depth: Depth of the level that knows both.
+    """
+
+    uniform: str | None = None
+    varying: str | None = None
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An element, or one for each lane.
+
+    Attributes:
+        buffer: The buffer.
+        pointer: Address of the element in lane 0.
+        stride: Elements from lane to lane; None where `offsets` say it.
+        offsets: Offsets of the lanes from the buffer's start, with their integer type.
+    """
+
+    buffer: Buffer
+    pointer: str
+    stride: int | None
+    offsets: tuple[str, str] = ("", "")
+
+
+@dataclass(slots=True)
+class Memory:
+    """Reads and writes the buffers of a frame."""
+
+    frame: Frame
+
+    # --- places
+
+    def place(self, buffer: Buffer, indices: Sequence[Dim]) -> Place:
+        """The place of an access by indices alone."""
+        frame = self.frame
+        offset = ravel(tuple(indices), buffer.shape)
+        stride = frame.lane_stride(offset)
+        if stride in (0, 1, -1):
+            return Place(buffer, frame.pointer(buffer, offset), stride)
+        kind = frame.lane_kind(offset)
+        return Place(buffer, "", None, (kind, frame.lane_dim(offset, kind)))
+
+    # --- loads
+
+    def load(self, expr: Load, where: Condition) -> Value:
+        """The element of a `Load`."""
+        return self.read(self.place(expr.buffer, expr.indices), where)
+
+    def read(self, place: Place, where: Condition) -> Value:
+        """The elements at a place, where a condition holds; anything elsewhere."""
+        size = prod(place.buffer.shape)
+        if size == 0:
+            return Value(constant(0, register(place.buffer.dtype)))
+        if place.stride == 0:
+            return Value(self._read_scalar(place, where))
+        lanes = self.frame.lanes
+        assert lanes is not None
+        if place.stride is None:
+            return Value(self._read_gather(place, where), lanes.count)
+        return Value(self._read_vector(place, where, size), lanes.count)
+
+    def _read_scalar(self, place: Place, where: Condition) -> str:
+        fn, buffer = self.frame.fn, place.buffer
+        held = where.uniform
+        if where.varying is not None:
+            some = self.any_lane(where.varying)
+            held = some if held is None else fn.value(f"and i1 {held}, {some}")
+        pointer = place.pointer
+        start = self.frame.pointers[buffer]
+        if held is not None and pointer != start:
+            pointer = fn.value(f"select i1 {held}, ptr {pointer}, ptr {start}")
+        text = fn.load(LLVM_TYPES[buffer.dtype], pointer, ITEM_BYTES[buffer.dtype])
+        return self._loaded(text, buffer.dtype, 1)
+
+    def _loaded(self, text: str, dtype: str, lanes: int) -> str:
+        if dtype != "bool":
+            return text
+        return self.frame.fn.value(f"icmp ne {vector_type('i8', lanes)} {text}, {_zero(lanes)}")
+
+    def any_lane(self, mask: str) -> str:
+        """Whether a mask has a lane."""
+        lanes = self.frame.lanes
+        assert lanes is not None
+        kind = vector_type("i1", lanes.count)
+        return self.frame.fn.call("i1", f"llvm.vector.reduce.or.v{lanes.count}i1", (kind, mask))
+
+    def mask(self, where: Condition) -> str | None:
+        """The lanes in which something is done, None for all."""
+        lanes = self.frame.lanes
+        assert lanes is not None
+        kind, fn = vector_type("i1", lanes.count), self.frame.fn
+        parts = [self.frame.lane_mask(), where.varying]
+        if where.uniform is not None:
+            parts.append(fn.broadcast(where.uniform, "i1", lanes.count))
+        mask: str | None = None
+        for part in parts:
+            if part is not None:
+                mask = part if mask is None else fn.value(f"and {kind} {mask}, {part}")
+        return mask
+
+    def _read_vector(self, place: Place, where: Condition, size: int) -> str:
+        lanes, fn, buffer = self.frame.lanes, self.frame.fn, place.buffer
+        assert lanes is not None
+        count, scalar = lanes.count, LLVM_TYPES[buffer.dtype]
+        pointer = place.pointer
+        if place.stride == -1:
+            pointer = self.frame.step(pointer, scalar, str(1 - count))
+        needed = count if lanes.active is None else lanes.active
+        if where.uniform is not None and place.stride == 1 and size >= needed:
+            start = self.frame.pointers[buffer]
+            pointer = fn.value(f"select i1 {where.uniform}, ptr {pointer}, ptr {start}")
+            where = Condition(None, where.varying, where.depth)
+        mask = self.mask(where)
+        if mask is not None and place.stride == -1:
+            mask = reverse_lanes(fn, mask, "i1", count)
+        text = self._load_lanes(scalar, count, pointer, mask, ITEM_BYTES[buffer.dtype])
+        if place.stride == -1:
+            text = reverse_lanes(fn, text, scalar, count)
+        return self._loaded(text, buffer.dtype, count)
+
+    def _load_lanes(
+        self, scalar: str, count: int, pointer: str, mask: str | None, align: int
+    ) -> str:
+        fn, kind = self.frame.fn, vector_type(scalar, count)
+        if mask is None:
+            return fn.load(kind, pointer, align)
+        name = f"llvm.masked.load.{intrinsic_suffix(scalar, count)}.p0"
+        masks = vector_type("i1", count)
+        return fn.call(
+            kind,
+            name,
+            ("ptr", pointer),
+            ("i32", str(align)),
+            (masks, mask),
+            (kind, "zeroinitializer"),
+        )
+
+    def _lane_pointers(self, place: Place) -> str:
+        lanes = self.frame.lanes
+        assert lanes is not None
+        kind, offsets = place.offsets
+        scalar, start = LLVM_TYPES[place.buffer.dtype], self.frame.pointers[place.buffer]
+        wide = vector_type(kind, lanes.count)
+        return self.frame.fn.value(f"getelementptr {scalar}, ptr {start}, {wide} {offsets}")
+
+    def _read_gather(self, place: Place, where: Condition) -> str:
+        lanes, buffer = self.frame.lanes, place.buffer
+        assert lanes is not None
+        count, scalar = lanes.count, LLVM_TYPES[buffer.dtype]
+        kind, masks = vector_type(scalar, count), vector_type("i1", count)
+        pointers = self._lane_pointers(place)
+        mask = self.mask(where) or constant(True, "i1", count)
+        text = self.frame.fn.call(
+            kind,
+            f"llvm.masked.gather.{intrinsic_suffix(scalar, count)}.v{count}p0",
+            (vector_type("ptr", count), pointers),
+            ("i32", str(ITEM_BYTES[buffer.dtype])),
+            (masks, mask),
+            (kind, "zeroinitializer"),
+        )
+        return self._loaded(text, buffer.dtype, count)
+
+    # --- stores
+
+    def write(self, place: Place, text: str, where: Condition) -> None:
+        """Stores a value (a vector where there is a vector variable) where a condition holds.
+
+        Without a vector variable the condition has to be met already.
+        """
+        lanes, buffer = self.frame.lanes, place.buffer
+        if lanes is None:
+            assert where.uniform is None and where.varying is None, "a scalar store is bare"
+            text = self._stored(text, buffer.dtype, 1)
+            kind = LLVM_TYPES[buffer.dtype]
+            self.frame.fn.store(kind, text, place.pointer, ITEM_BYTES[buffer.dtype])
+            return
+        text = self._stored(text, buffer.dtype, lanes.count)
+        if place.stride in (1, -1):
+            self._write_vector(place, text, where)
+        else:
+            self._write_scatter(place, text, where)
+
+    def _stored(self, text: str, dtype: str, lanes: int) -> str:
+        if dtype != "bool":
+            return text
+        old, new = vector_type("i1", lanes), vector_type("i8", lanes)
+        return self.frame.fn.value(f"zext {old} {text} to {new}")
+
+    def _write_vector(self, place: Place, text: str, where: Condition) -> None:
+        lanes, fn, buffer = self.frame.lanes, self.frame.fn, place.buffer
+        assert lanes is not None
+        count, scalar, align = lanes.count, LLVM_TYPES[buffer.dtype], ITEM_BYTES[buffer.dtype]
+        kind, pointer, mask = vector_type(scalar, count), place.pointer, self.mask(where)
+        if place.stride == -1:
+            pointer = self.frame.step(pointer, scalar, str(1 - count))
+            text = reverse_lanes(fn, text, scalar, count)
+            mask = None if mask is None else reverse_lanes(fn, mask, "i1", count)
+        if mask is None:
+            fn.store(kind, text, pointer, align)
+            return
+        fn.call(
+            "void",
+            f"llvm.masked.store.{intrinsic_suffix(scalar, count)}.p0",
+            (kind, text),
+            ("ptr", pointer),
+            ("i32", str(align)),
+            (vector_type("i1", count), mask),
+        )
+
+    def _write_scatter(self, place: Place, text: str, where: Condition) -> None:
+        lanes, buffer = self.frame.lanes, place.buffer
+        assert lanes is not None
+        count, scalar = lanes.count, LLVM_TYPES[buffer.dtype]
+        if place.stride == 0:  # all points write the same element, so they agree: one lane does it
+            kind = vector_type("ptr", count)
+            pointers = self.frame.fn.broadcast(place.pointer, "ptr", count)
+        else:
+            kind, pointers = vector_type("ptr", count), self._lane_pointers(place)
+        mask = self.mask(where) or constant(True, "i1", count)
+        self.frame.fn.call(
+            "void",
+            f"llvm.masked.scatter.{intrinsic_suffix(scalar, count)}.v{count}p0",
+            (vector_type(scalar, count), text),
+            (kind, pointers),
+            ("i32", str(ITEM_BYTES[buffer.dtype])),
+            (vector_type("i1", count), mask),
+        )
+
+    # --- computed indices
+
+    def gather(self, expr: GatherLoad, values: Sequence[Value | None], where: Condition) -> Value:
+        """The elements of a `GatherLoad`, whose computed indices are `values`."""
+        buffer = expr.buffer
+        if prod(buffer.shape) == 0:
+            return Value(constant(0, register(buffer.dtype)))
+        place, inside = self.computed_place(buffer, expr.indices, values)
+        if expr.mode == "check" and inside is not None:
+            self.report(inside, where, expr.status)
+        result = self.read(place, where)
+        if expr.mode != "fill" or inside is None:
+            return result
+        fn, lanes = self.frame.fn, max(result.lanes, inside.lanes)
+        dtype = register(buffer.dtype)
+        text = result.text
+        if result.lanes < lanes:
+            text = fn.broadcast(text, dtype, lanes)
+        kind, bits = vector_type(dtype, lanes), vector_type("i1", inside.lanes)
+        zero = constant(0, dtype, lanes)
+        return Value(fn.value(f"select {bits} {inside.text}, {kind} {text}, {kind} {zero}"), lanes)
+
+    def computed_place(
+        self,
+        buffer: Buffer,
+        indices: Sequence[Dim | Expr],
+        values: Sequence[Value | None],
+    ) -> tuple[Place, Value | None]:
+        """The place of an access with computed indices, moved into bounds.
+
+        Returns:
+            The place, and which of the computed indices were in bounds (None without any).
+        """
+        frame, fn = self.frame, self.frame.fn
+        plain = [0 if isinstance(index, Expr) else index for index in indices]
+        offset = ravel(tuple(plain), buffer.shape)
+        stride = frame.lane_stride(offset)
+        uniform, varying = "0", ""
+        inside: Value | None = None
+        kind = "i32" if prod(buffer.shape) < GATHER_LIMIT else "i64"
+        if stride is None:
+            kind = frame.lane_kind(offset) if kind == "i32" else kind
+        for axis, (index, value) in enumerate(zip(indices, values, strict=True)):
+            if value is None:
+                continue
+            assert isinstance(index, Expr)
+            weight = prod(buffer.shape[axis + 1 :])
+            number, bit = self._bounded(value, index.dtype, buffer.shape[axis], kind)
+            inside = self._both(inside, bit)
+            if value.lanes == 1:
+                uniform = frame.plus(uniform, frame.times(number, weight))
+                continue
+            wide = vector_type(kind, value.lanes)
+            if weight != 1:
+                splat = constant(weight, kind, value.lanes)
+                number = fn.value(f"mul {wide} {number}, {splat}")
+            varying = fn.value(f"add {wide} {varying}, {number}") if varying else number
+        if not varying and stride in (0, 1, -1):
+            pointer = frame.pointer(buffer, offset)
+            return Place(
+                buffer, frame.step(pointer, LLVM_TYPES[buffer.dtype], uniform), stride
+            ), inside
+        lanes = frame.lanes
+        assert lanes is not None
+        wide = vector_type(kind, lanes.count)
+        total = frame.lane_dim(offset, kind)
+        if varying:
+            total = fn.value(f"add {wide} {total}, {varying}")
+        if uniform != "0":
+            start = frame.splat_index(uniform, kind, lanes.count)
+            total = fn.value(f"add {wide} {total}, {start}")
+        return Place(buffer, "", None, (kind, total)), inside
+
+    def _both(self, a: Value | None, b: Value) -> Value:
+        if a is None:
+            return b
+        fn, lanes = self.frame.fn, max(a.lanes, b.lanes)
+        texts = [
+            fn.broadcast(value.text, "i1", lanes) if value.lanes < lanes else value.text
+            for value in (a, b)
+        ]
+        return Value(fn.value(f"and {vector_type('i1', lanes)} {texts[0]}, {texts[1]}"), lanes)
+
+    def _bounded(self, value: Value, dtype: str, extent: int, kind: str) -> tuple[str, Value]:
+        """An index clipped to [0, extent), `i64` or lanes of `kind`; and whether it was inside."""
+        fn, lanes = self.frame.fn, value.lanes
+        signed = is_signed(dtype)
+        text, old = value.text, LLVM_TYPES[dtype]
+        if old in ("i8", "i16"):
+            wide = vector_type("i32", lanes)
+            text = fn.value(
+                f"{'sext' if signed else 'zext'} {vector_type(old, lanes)} {text} to {wide}"
+            )
+            old, signed = "i32", True
+        full, masks = vector_type(old, lanes), vector_type("i1", lanes)
+        size = min(extent, 2**31 - 1) if old == "i32" else extent
+        limit, last = constant(size, old, lanes), constant(size - 1, old, lanes)
+        inside = fn.value(f"icmp ult {full} {text}, {limit}")
+        low = text
+        if signed:
+            zero = constant(0, old, lanes)
+            negative = fn.value(f"icmp slt {full} {text}, {zero}")
+            low = fn.value(f"select {masks} {negative}, {full} {zero}, {full} {text}")
+        clipped = fn.value(f"icmp ult {full} {low}, {limit}")
+        text = fn.value(f"select {masks} {clipped}, {full} {low}, {full} {last}")
+        new = kind if lanes > 1 else "i64"
+        if old != new:
+            name = "zext" if new == "i64" else "trunc"
+            text = fn.value(f"{name} {full} {text} to {vector_type(new, lanes)}")
+        return text, Value(inside, lanes)
+
+    def report(self, inside: Value, where: Condition, status: int) -> None:
+        """Sets the status slot (unless it is set) if an index was out of bounds where it counts."""
+        fn, lanes = self.frame.fn, self.frame.lanes
+        kind = vector_type("i1", inside.lanes)
+        bad = fn.value(f"xor {kind} {inside.text}, {constant(True, 'i1', inside.lanes)}")
+        if inside.lanes > 1:
+            mask = self.mask(where)
+            bad = bad if mask is None else fn.value(f"and {kind} {bad}, {mask}")
+            bad = self.any_lane(bad)
+        else:
+            if where.uniform is not None:
+                bad = fn.value(f"and i1 {bad}, {where.uniform}")
+            if lanes is not None and where.varying is not None:
+                bad = fn.value(f"and i1 {bad}, {self.any_lane(where.varying)}")
+        with fn.when(bad, unlikely=True):
+            slot = self.frame.status
+            old = fn.load("i64", slot, 8)
+            is_unset = fn.value(f"icmp eq i64 {old}, 0")
+            new = fn.value(f"select i1 {is_unset}, i64 {status}, i64 {old}")
+            fn.store("i64", new, slot, 8)
+
+
+def _zero(lanes: int) -> str:
+    return "0" if lanes == 1 else "zeroinitializer"

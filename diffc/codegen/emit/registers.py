@@ -1,0 +1,74 @@
+"""Values in registers: their types, and cutting and joining vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffc.codegen.emit.text import LLVM_TYPES, FunctionText, vector_type
+from diffc.codegen.targets import ITEM_BYTES
+
+__all__ = [
+    "FLOATS",
+    "bits_of",
+    "concatenate",
+    "is_signed",
+    "register",
+    "reverse_lanes",
+    "shuffle",
+    "slice_lanes",
+]
+
+FLOATS = frozenset({"f16", "f32", "f64"})
+
+
+def register(dtype: str) -> str:
+    """LLVM type of a scalar of `dtype` in a register."""
+    return "i1" if dtype == "bool" else LLVM_TYPES[dtype]
+
+
+def bits_of(dtype: str) -> int:
+    """Width of a number of `dtype`."""
+    return 8 * ITEM_BYTES[dtype]
+
+
+def is_signed(dtype: str) -> bool:
+    """Whether an integer dtype has a sign."""
+    return dtype[0] == "i"
+
+
+def shuffle(fn: FunctionText, a: str, b: str, kind: str, picks: Sequence[int]) -> str:
+    """Lanes of `a` and `b` (vectors of `kind`) by number; the result has one for each pick."""
+    lanes = ", ".join(f"i32 {pick}" for pick in picks)
+    return fn.value(f"shufflevector {kind} {a}, {kind} {b}, <{len(picks)} x i32> <{lanes}>")
+
+
+def slice_lanes(fn: FunctionText, a: str, scalar: str, lanes: int, first: int, count: int) -> str:
+    """`count` lanes of a vector, from lane `first` on; one lane is a scalar."""
+    if first == 0 and count == lanes:
+        return a
+    kind = vector_type(scalar, lanes)
+    if count == 1:
+        return fn.value(f"extractelement {kind} {a}, i64 {first}")
+    return shuffle(fn, a, "poison", kind, range(first, first + count))
+
+
+def concatenate(fn: FunctionText, parts: Sequence[str], scalar: str, lanes: int) -> str:
+    """One vector of parts of `lanes` (two at least) lanes each."""
+    level = list(parts)
+    while len(level) > 1:
+        joined = []
+        kind = vector_type(scalar, lanes)
+        for index in range(0, len(level) - 1, 2):
+            joined.append(shuffle(fn, level[index], level[index + 1], kind, range(2 * lanes)))
+        if len(level) % 2:
+            picks = range(2 * lanes)  # the second half is poison
+            joined.append(shuffle(fn, level[-1], "poison", kind, picks))
+        level, lanes = joined, 2 * lanes
+    return level[0]
+
+
+def reverse_lanes(fn: FunctionText, a: str, scalar: str, lanes: int) -> str:
+    """A vector with its lanes in the other order."""
+    if lanes == 1:
+        return a
+    return shuffle(fn, a, "poison", vector_type(scalar, lanes), range(lanes - 1, -1, -1))

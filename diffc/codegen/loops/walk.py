@@ -1,0 +1,164 @@
+"""Walks over the loop IR: children, uses, and rebuilding with other indices.
+
+Nothing here recurses over expressions: a fused chain can be longer than Python's stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from diffc.codegen.loops.nodes import (
+    Apply,
+    Buffer,
+    Choose,
+    Contract,
+    Expr,
+    For,
+    GatherLoad,
+    IndexValue,
+    Load,
+    Par,
+    Reduce,
+    Scatter,
+    Sort,
+    Stmt,
+    Store,
+)
+from diffc.ir.index import Dim, Guard
+
+__all__ = [
+    "bodies",
+    "children",
+    "expressions",
+    "map_statement",
+    "operands",
+    "rewrite",
+    "statements",
+    "stored",
+]
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """The expressions that `expr` is made of."""
+    if isinstance(expr, Apply):
+        return expr.args
+    if isinstance(expr, Choose):
+        return expr.on_true, expr.on_false
+    if isinstance(expr, GatherLoad):
+        return tuple(index for index in expr.indices if isinstance(index, Expr))
+    return ()
+
+
+def expressions(roots: Iterable[Expr]) -> list[Expr]:
+    """Every expression under `roots` once, operands before their users."""
+    order: list[Expr] = []
+    done: set[int] = set()
+    stack = [(root, False) for root in roots]
+    stack.reverse()
+    while stack:
+        expr, is_open = stack.pop()
+        if id(expr) in done:
+            continue
+        if is_open:
+            done.add(id(expr))
+            order.append(expr)
+            continue
+        stack.append((expr, True))
+        stack.extend((child, False) for child in reversed(children(expr)))
+    return order
+
+
+def bodies(stmt: Stmt) -> tuple[Stmt, ...]:
+    """The statements inside `stmt`."""
+    return stmt.body if isinstance(stmt, Par | For) else ()
+
+
+def statements(body: Iterable[Stmt]) -> Iterator[Stmt]:
+    """Every statement of a body, outer ones first."""
+    for stmt in body:
+        yield stmt
+        yield from statements(bodies(stmt))
+
+
+def operands(stmt: Stmt) -> tuple[Expr, ...]:
+    """The expressions that a statement itself evaluates."""
+    if isinstance(stmt, Store | Reduce):
+        return (stmt.value,)
+    if isinstance(stmt, Contract):
+        return stmt.lhs, stmt.rhs
+    if isinstance(stmt, Scatter):
+        return (*(index for index in stmt.indices if isinstance(index, Expr)), stmt.value)
+    return ()
+
+
+def stored(body: Iterable[Stmt]) -> frozenset[Buffer]:
+    """The buffers that the statements of a body write."""
+    return frozenset(
+        stmt.buffer for stmt in statements(body) if isinstance(stmt, Store | Scatter | Sort)
+    )
+
+
+Index = Callable[[Dim], Dim]
+
+
+def _index_or_expr(index: Dim | Expr, on_index: Index, known: dict[int, Expr]) -> Dim | Expr:
+    return known[id(index)] if isinstance(index, Expr) else on_index(index)
+
+
+def _mapped(
+    expr: Expr, on_index: Index, on_guard: Callable[[Guard], Guard], known: dict[int, Expr]
+) -> Expr:
+    if isinstance(expr, IndexValue):
+        return IndexValue(expr.dtype, on_index(expr.index))
+    if isinstance(expr, Load):
+        return Load(expr.buffer, tuple(on_index(index) for index in expr.indices))
+    if isinstance(expr, GatherLoad):
+        indices = tuple(_index_or_expr(index, on_index, known) for index in expr.indices)
+        return GatherLoad(expr.buffer, indices, expr.mode, expr.status)
+    if isinstance(expr, Apply):
+        return Apply(expr.dtype, expr.name, tuple(known[id(arg)] for arg in expr.args))
+    if isinstance(expr, Choose):
+        guard = on_guard(expr.guard)
+        on_true, on_false = known[id(expr.on_true)], known[id(expr.on_false)]
+        if guard.is_true or guard.is_false:
+            return on_true if guard.is_true else on_false
+        return Choose(guard, on_true, on_false)
+    return expr
+
+
+def rewrite(
+    roots: Iterable[Expr], on_index: Index, on_guard: Callable[[Guard], Guard]
+) -> dict[int, Expr]:
+    """Rebuilds expressions with other indices and guards; sharing is kept.
+
+    Returns:
+        From the `id` of each old expression to the new one.
+    """
+    known: dict[int, Expr] = {}
+    for expr in expressions(roots):
+        known[id(expr)] = _mapped(expr, on_index, on_guard, known)
+    return known
+
+
+def map_statement(
+    stmt: Stmt, on_index: Index, on_guard: Callable[[Guard], Guard], known: dict[int, Expr]
+) -> Stmt:
+    """A statement with other indices; `known` is what `rewrite` gave for its expressions."""
+    if isinstance(stmt, Par | For):
+        body = tuple(map_statement(inner, on_index, on_guard, known) for inner in stmt.body)
+        return replace(stmt, body=body)
+    if isinstance(stmt, Reduce):
+        return replace(stmt, value=known[id(stmt.value)])
+    if isinstance(stmt, Contract):
+        return replace(stmt, lhs=known[id(stmt.lhs)], rhs=known[id(stmt.rhs)])
+    if isinstance(stmt, Store):
+        indices = tuple(on_index(index) for index in stmt.indices)
+        value, guard = known[id(stmt.value)], on_guard(stmt.guard)
+        return Store(stmt.buffer, indices, value, guard)
+    if isinstance(stmt, Scatter):
+        places = tuple(_index_or_expr(index, on_index, known) for index in stmt.indices)
+        return replace(stmt, indices=places, value=known[id(stmt.value)])
+    if isinstance(stmt, Sort):
+        return replace(stmt, indices=tuple(on_index(index) for index in stmt.indices))
+    raise TypeError(f"not a statement: {stmt!r}")
