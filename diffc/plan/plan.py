@@ -183,7 +183,7 @@ class _Planner:
                     x: env.pop(x) for x in eqn.operands if isinstance(x, Literal) and x in env
                 }
                 builder.copy(eqn, env)
-                env.update(splats)
+                env.update(splats.items())
             else:
                 builder.copy(eqn, env)
         return builder.build(env[value] for value in written), reads

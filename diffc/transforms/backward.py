@@ -104,7 +104,7 @@ def _transpose_eqn(
     if not totals:
         return
     operands = [None if x in linear_values else env.get(x, x) for x in eqn.operands]
-    if isinstance(eqn.op.derivative, Regional):
+    if isinstance(eqn.op.fact(eqn.params), Regional):
         rule = TRANSPOSE_RULES[eqn.op.name]
         plain = {i: total.operand for i, total in totals.items()}
         found = {i: Tangent(ct) for i, ct in rule(builder, eqn, operands, plain).items()}

@@ -180,14 +180,15 @@ def _walk(
     for eqn in graph.eqns:
         builder.loc = eqn.loc
         dots = {i: tangents[x] for i, x in enumerate(eqn.operands) if x in tangents}
-        if not dots or isinstance(eqn.op.derivative, Zero):
+        fact = eqn.op.fact(eqn.params)
+        if not dots or isinstance(fact, Zero):
             builder.copy(eqn, env)
-        elif isinstance(eqn.op.derivative, Undefined):
+        elif isinstance(fact, Undefined):
             raise UsageError(
-                f"{eqn.op.name} can't be differentiated: {eqn.op.derivative.reason}",
+                f"{eqn.op.name} can't be differentiated: {fact.reason}",
                 location=None if eqn.loc is None else str(eqn.loc),
             )
-        elif isinstance(eqn.op.derivative, Regional):
+        elif isinstance(fact, Regional):
             _walk_region(builder, eqn, env, tangents, dots, split=split)
         else:
             results = builder.copy(eqn, env)

@@ -94,7 +94,7 @@ def push(
 
     ``operands`` and ``results`` are the equation's own, renamed into ``builder``.
     """
-    match eqn.op.derivative:
+    match eqn.op.fact(eqn.params):
         case Partials() as fact:
             return (_push_partials(builder, fact, eqn, operands, results[0], tangents),)
         case Routes() as fact:
@@ -221,7 +221,7 @@ def pull(
     terms: list[Any] = [
         Opaque() if operand is None else term(builder, operand) for operand in operands
     ]
-    match eqn.op.derivative:
+    match eqn.op.fact(eqn.params):
         case Partials() as fact:
             partials = fact.formula(*terms, Opaque(), **eqn.params)
             return {i: times(builder, ct, partials[i], fact.bounded) for i in active}
