@@ -20,7 +20,11 @@ Real = Callable[[mp.mpf], mp.mpf]
 GRID_PER_TERM = 40
 EXCHANGES = 20
 TWO_OVER_PI_BITS = 1280
-HEADER = '"""Coefficients of the elementary functions, lowest power first.\n\nWritten by tools/fit_math.py; the formula that each belongs to stands with its use.\n"""\n'
+HEADER = '''"""Coefficients of the elementary functions, lowest power first.
+
+Written by tools/fit_math.py; the formula that each belongs to stands with its use.
+"""
+'''
 TINY = mp.mpf(10) ** -10
 
 
@@ -188,7 +192,7 @@ def fits() -> dict[str, Fit]:
     made |= both("ATAN", *odd_tail(mp.atan), TINY, TAN_EIGHTH, 5, 11)
     made |= both("ASIN", *odd_tail(mp.asin), TINY, mp.mpf("0.2501"), 5, 12)
     value, weight = odd_tail(mp.tanh)
-    made["TANH_F32"] = Fit(value, weight, TINY, mp.mpf("0.55") ** 2, 5, "f32")
+    made["TANH_F32"] = Fit(value, weight, TINY, mp.mpf("0.625") ** 2, 5, "f32")
     made |= both("ERF", root(lambda x: mp.erf(x) / x - 1), root(lambda x: x / mp.erf(x)), TINY,
                  mp.mpf(1), 7, 13)  # fmt: skip
     for bits, end, terms in ((32, "4.0", 7), (64, "6.0", 20)):

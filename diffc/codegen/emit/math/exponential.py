@@ -103,7 +103,7 @@ class Exponentials(Vector):
             z = self.mul(a, a)
             small = self.mul(self.polynomial(z, co.TANH_F32), z)
             small = self.mul_add(small, a, a)
-            return self.copysign(self.select(self.compare("ogt", a, 0.55), large, small), x)
+            return self.copysign(self.select(self.compare("ogt", a, 0.625), large, small), x)
         r, _, low_bits = self.reduce_ln2(twice)
         power = self.power_of_two(low_bits)
         em1 = self.mul_add(power, self._expm1_polynomial(r), self.sub(power, 1.0))

@@ -17,32 +17,27 @@ __all__ = ["Logarithms"]
 class Logarithms(Vector):
     """The logarithm family."""
 
-    def _log1p_tail(self, f: str) -> str:
-        """log(1 + f) - f for f in [-0.25, 0.5] (f64)."""
+    def _tail(self, f: str, extra: str | None = None) -> str:
+        """The rest log(1 + f) - f, plus `extra`, for f in [-0.25, 0.5]."""
+        if self.is_single:
+            polynomial, square = self.polynomial(f, co.LOG1P_F32), self.mul(f, f)
+            if extra is None:
+                return self.mul(square, polynomial)
+            return self.mul_add(square, polynomial, extra)
         s = self.div(f, self.add(f, 2.0))
         z = self.mul(s, s)
         rest = self.mul(self.polynomial(z, co.LOG_F64), z)
         half_square = self.mul(self.mul(f, 0.5), f)
-        return self.sub(self.mul(s, self.add(half_square, rest)), half_square)
+        rest = self.add(half_square, rest)
+        corrected = self.mul(s, rest) if extra is None else self.mul_add(s, rest, extra)
+        return self.sub(corrected, half_square)
 
     def _combine(self, e: str, f: str) -> str:
         """The sum e ln 2 + log(1 + f); infinite e passes."""
         if self.is_single and self.fused:
-            polynomial = self.polynomial(f, co.LOG1P_F32)
-            tail = self.mul_add(self.mul(f, f), polynomial, f)
-            return self.mul_add(e, float(LN2), tail)
+            return self.mul_add(e, float(LN2), self._tail(f, f))
         high, low = split(LN2, self.scalar, 15 if self.is_single else 41)
-        if self.is_single:
-            square = self.mul(f, f)
-            tail = self.mul_add(square, self.polynomial(f, co.LOG1P_F32), self.mul(e, low))
-        else:
-            s = self.div(f, self.add(f, 2.0))
-            z = self.mul(s, s)
-            rest = self.mul(self.polynomial(z, co.LOG_F64), z)
-            half_square = self.mul(self.mul(f, 0.5), f)
-            tail = self.mul_add(s, self.add(half_square, rest), self.mul(e, low))
-            tail = self.sub(tail, half_square)
-        return self.mul_add(e, high, self.add(f, tail))
+        return self.mul_add(e, high, self.add(f, self._tail(f, self.mul(e, low))))
 
     def _guard(self, x: str, y: str, zero: float = 0.0) -> str:
         """Give y the limits of a logarithm with its pole at `zero`: -inf there, NaN below."""
@@ -78,10 +73,7 @@ class Logarithms(Vector):
         """log(x) in another base: `per_log` for each unit of log, `per_octave` for each 2."""
         e, m = self.exponent_and_mantissa(x)
         f = self.sub(m, 1.0)
-        if self.is_single:
-            tail = self.mul(self.mul(f, f), self.polynomial(f, co.LOG1P_F32))
-        else:
-            tail = self._log1p_tail(f)
+        tail = self._tail(f)
         # f and the constant in halves: the leading product is exact.
         mask = ~((1 << (12 if self.is_single else 27)) - 1)
         top = self.from_bits(self.integer_op("and", self.bits(f), mask))

@@ -66,8 +66,13 @@ class Powers(Exponentials):
     def pow(self, x: str, y: str) -> str:
         """Power with C's special cases: 1 for x = 1 or y = 0, NaN for x < 0 and fractional y."""
         high, low = self._log_pair(self.abs(x))
-        p, p_low = self.two_product(y, high)
-        p_low = self.mul_add(y, low, p_low)
+        bounded = y
+        if not self.fused:
+            # Splitting would overflow; a power so large under- or overflows all the same.
+            bound = 2.0 ** (self.bias - 27)
+            bounded = self.at_least(self.at_most(y, bound), -bound)
+        p, p_low = self.two_product(bounded, high)
+        p_low = self.mul_add(bounded, low, p_low)
         beyond = self.compare("ogt", self.abs(p), self.pick(105.0, 746.0))
         p_low = self.select(beyond, 0.0, p_low)
         p = self.at_most(p, self.pick(89.5, 710.0))

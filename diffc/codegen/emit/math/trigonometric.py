@@ -74,21 +74,22 @@ class Trigonometrics(Vector):
         bits = 24 if self.is_single else 53
         p1, p2, p3 = split(PI / 2, self.scalar, bits, bits)
         first = self.mul_add(n, -p1, x)
-        r = self.mul_add(n, -p2, first)
         if not with_low:
-            return self.mul_add(n, -p3, r), None, quadrant
-        low = self.mul_add(n, -p2, self.sub(first, r))
-        return r, self.mul_add(n, -p3, low), quadrant
+            return self.mul_add(n, -p3, self.mul_add(n, -p2, first)), None, quadrant
+        second, second_low = self.two_product(n, -p2)
+        r, low = self.two_sum(first, second)
+        low = self.mul_add(n, -p3, self.add(low, second_low))
+        r, low = self.fast_two_sum(r, low)
+        return r, low, quadrant
 
     def _reduce_exact_parts(self, x: str) -> tuple[str, str, str]:
         """f64 without fusing: n times the 33-bit parts is exact."""
         n, quadrant = self.round_scaled(x, float(2 / PI))
         p1, p2, p3 = split(PI / 2, self.scalar, 33, 33)
         first = self.sub(x, self.mul(n, p1))
-        second = self.mul(n, p2)
-        r = self.sub(first, second)
-        low = self.sub(self.sub(first, r), second)
-        return r, self.sub(low, self.mul(n, p3)), quadrant
+        r, low = self.two_sum(first, self.mul(n, -p2))
+        r, low = self.fast_two_sum(r, self.sub(low, self.mul(n, p3)))
+        return r, low, quadrant
 
     def _reduce_wide(self, x: str, with_low: bool) -> tuple[str, str | None, str]:
         """f32 without fusing: in f64."""
@@ -108,12 +109,17 @@ class Trigonometrics(Vector):
         """Sine and cosine of r + low."""
         z = self.mul(r, r)
         sine = self.mul(self.polynomial(z, self.table(co.SIN_F32, co.SIN_F64)), z)
-        cosine = self.polynomial(z, [-0.5, *self.table(co.COS_F32, co.COS_F64)])
+        tail = self.table(co.COS_F32, co.COS_F64)
         if low is None:
+            cosine = self.polynomial(z, [-0.5, *tail])
             return self.mul_add(sine, r, r), self.mul_add(z, cosine, 1.0)
-        sine = self.add(r, self.mul_add(sine, r, low))
-        cosine = self.neg_mul_add(r, low, self.mul(z, cosine))
-        return sine, self.add(cosine, 1.0)
+        # cos = 1 - z/2 + (z*z*P(z) - r low), with the rounding error of 1 - z/2 added back.
+        half = self.mul(z, 0.5)
+        rest = self.mul(self.mul(z, z), self.polynomial(z, tail))
+        rest = self.neg_mul_add(r, low, rest)
+        lead = self.sub(1.0, half)
+        rest = self.add(self.sub(self.sub(1.0, lead), half), rest)
+        return self.add(r, self.mul_add(sine, r, low)), self.add(lead, rest)
 
     def _turned(self, x: str, turn: int) -> str:
         """sin(x + turn pi/2)."""

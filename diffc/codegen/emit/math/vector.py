@@ -10,7 +10,6 @@ does not depend on how a loop was cut into vectors.
 
 import struct
 from collections.abc import Sequence
-from fractions import Fraction
 
 from diffc.codegen.emit.text import FunctionText, constant, intrinsic_suffix, vector_type
 from diffc.codegen.targets import Target
@@ -69,10 +68,6 @@ class Vector:
     def operand(self, value: Operand) -> str:
         """The text of an operand."""
         return value if isinstance(value, str) else constant(value, self.scalar, self.lanes)
-
-    def nearest(self, value: Fraction) -> float:
-        """A rational constant as a Python float (the text rounds it to the dtype)."""
-        return float(value)
 
     def _binary(self, name: str, a: Operand, b: Operand) -> str:
         return self.fn.value(f"{name} {self.kind} {self.operand(a)}, {self.operand(b)}")
@@ -297,6 +292,13 @@ class Vector:
         """Sum a + b and its rounding error, for |a| >= |b| or a = 0."""
         total = self.add(a, b)
         return total, self.sub(b, self.sub(total, a))
+
+    def two_sum(self, a: Operand, b: Operand) -> tuple[str, str]:
+        """Sum a + b and its rounding error, whichever is larger."""
+        total = self.add(a, b)
+        second = self.sub(total, a)
+        first = self.sub(total, second)
+        return total, self.add(self.sub(a, first), self.sub(b, second))
 
     def halves(self, a: Operand) -> tuple[str, str]:
         """Cut a into a sum of two values of half the bits (no overflow guard)."""
