@@ -68,14 +68,14 @@ _declare(
     "log2",
     "Logarithm to the base 2 of each element.",
     "log(x)/log(2)",
-    lambda x, out: (1 / math.log(2)) / x,
+    lambda x, out: math.log2(math.e) / x,
     "x > 0",
 )
 _declare(
     "log10",
     "Logarithm to the base 10 of each element.",
     "log(x)/log(10)",
-    lambda x, out: (1 / math.log(10)) / x,
+    lambda x, out: math.log10(math.e) / x,
     "x > 0",
 )
 _declare(

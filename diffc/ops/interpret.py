@@ -37,9 +37,8 @@ def evaluate(graph: Graph, arrays: Iterable[Any]) -> list[Array]:
         raise UsageError(f"@{graph.name} takes {len(graph.inputs)} inputs, found {len(inputs)}")
     for value, array in zip(graph.inputs, inputs, strict=True):
         if array.shape != value.aval.shape or not _has_dtype(value, array):
-            raise UsageError(
-                f"input {value.name} of @{graph.name} is {value.aval}, found {array!r}"
-            )
+            found = f"{array.dtype}{list(array.shape)}"
+            raise UsageError(f"input {value.name} of @{graph.name} is {value.aval}, found {found}")
     with np.errstate(all="ignore"):
         return [np.array(array) for array in _drive(_run(graph, inputs))]
 
