@@ -1,0 +1,235 @@
+"""The driver: rewrites a graph by the rules that are on, folds constants, drops what is unused.
+
+One walk emits every equation into a new builder, after folding and matching; what a rule emits is
+folded and matched in turn. Walks repeat until nothing changes. Equal equations are found by the
+builder. Regions are optimized first, each once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from diffc.errors import InternalError
+from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, literal, prune, rebuild
+from diffc.ops.registry import find
+from diffc.optimize.fold import fold
+from diffc.optimize.rule import Node, Number, Pattern, Rule, Variable
+from diffc.optimize.structure import STRUCTURE, Structure
+from diffc.optimize.table import TABLE
+
+#: ops whose operands may be swapped; ``tests/optimize`` holds this against their NumPy meaning.
+COMMUTATIVE = frozenset(
+    ("add", "mul", "maximum", "minimum", "eq", "ne", "bitwise_and", "bitwise_or", "bitwise_xor")
+)
+MAX_WALKS = 20
+
+_KNOWN: WeakKeyDictionary[Graph, dict[frozenset[str], Graph]] = WeakKeyDictionary()
+
+
+def rule_names() -> list[str]:
+    """Names of all rules, in the order of the tables."""
+    return [*TABLE, *STRUCTURE]
+
+
+def default_rules() -> frozenset[str]:
+    """Names of the rules that are on by default."""
+    return frozenset(
+        [name for name, rule in TABLE.items() if rule.is_on]
+        + [name for name, rule in STRUCTURE.items() if rule.is_on]
+    )
+
+
+def optimize(
+    graph: Graph,
+    *,
+    only: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    fired: Counter[str] | None = None,
+) -> Graph:
+    """Rewrites ``graph`` until no rule applies; the same object when none does.
+
+    Args:
+        graph: what to optimize, regions included.
+        only: names of the rules to use (default: those that are on).
+        without: names of rules to leave out.
+        fired: counts, by rule, how often it was applied; given one, nothing is taken from memory.
+
+    Raises:
+        KeyError: a rule of that name does not exist.
+    """
+    names = default_rules() if only is None else frozenset(only)
+    for name in (*names, *without):
+        if name not in TABLE and name not in STRUCTURE:
+            raise KeyError(f"no rule is named {name!r}")
+    names -= frozenset(without)
+    known = _KNOWN.setdefault(graph, {})
+    if fired is None and names in known:
+        return known[names]
+    current = graph
+    walker = _Walker(names, fired if fired is not None else Counter())
+    for _ in range(MAX_WALKS):
+        new = rebuild(prune(current), walker.step)
+        if new is current:
+            break
+        current = new
+    known[names] = current
+    _KNOWN.setdefault(current, {})[names] = current
+    return current
+
+
+class _Walker:
+    """Emits equations, rewritten."""
+
+    def __init__(self, names: frozenset[str], fired: Counter[str]) -> None:
+        self.names = names
+        self.fired = fired
+        self.by_root: dict[str, list[Rule]] = {}
+        self.structures: dict[str, list[tuple[str, Structure]]] = {}
+        for name in names:
+            if name in TABLE:
+                self.by_root.setdefault(TABLE[name].root, []).append(TABLE[name])
+            else:
+                structure = STRUCTURE[name]
+                for root in structure.roots:
+                    self.structures.setdefault(root, []).append((name, structure))
+        order = {name: i for i, name in enumerate(rule_names())}
+        for found in self.by_root.values():
+            found.sort(key=lambda rule: order[rule.name])
+        for pairs in self.structures.values():
+            pairs.sort(key=lambda pair: order[pair[0]])
+
+    def step(self, builder: Builder, eqn: Eqn, env: dict[Operand, Operand]) -> None:
+        """One equation of the old graph."""
+        operands = tuple(env.get(operand, operand) for operand in eqn.operands)
+        if eqn.regions:
+            regions = tuple(self._region(region) for region in eqn.regions)
+            results: Sequence[Operand] = builder.emit(eqn.op, operands, eqn.params, regions)
+        elif len(eqn.results) > 1:
+            results = builder.emit(eqn.op, operands, eqn.params)
+        else:
+            results = (self.emit(builder, eqn.op.name, operands, eqn.params),)
+        for old, new in zip(eqn.results, results, strict=True):
+            if new.aval is not old.aval:
+                raise InternalError(
+                    f"a rule turned {old.aval} into {new.aval}",
+                    location=None if eqn.loc is None else str(eqn.loc),
+                )
+            env[old] = new
+            if isinstance(new, Value) and new.eqn is not None:
+                new.name = new.name or old.name
+                new.of = new.of or old.of
+
+    def _region(self, region: Graph) -> Graph:
+        return optimize(region, only=tuple(sorted(self.names)))
+
+    def emit(
+        self, builder: Builder, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+    ) -> Operand:
+        """Emits one equation, or what it folds or rewrites to."""
+        declared = find(op)
+        folded = fold(declared, operands, params)
+        if folded is not None:
+            return folded
+        for rule in self.by_root.get(op, ()):
+            bound = self._match_root(rule, operands, params)
+            if bound is not None:
+                aval = declared.infer(tuple(x.aval for x in operands), params, ())[0]
+                if aval.dtype in rule.dtypes and rule.when(**bound):
+                    self.fired[rule.name] += 1
+                    return self._build(builder, rule.replacement, bound, aval)
+        for name, structure in self.structures.get(op, ()):
+
+            def emit_part(part: str, *parts: Operand, **settings: Any) -> Operand:
+                return self.emit(builder, part, parts, settings)
+
+            found = structure.apply(emit_part, op, operands, params)
+            if found is not None:
+                self.fired[name] += 1
+                return found
+        return builder.emit(declared, operands, params)[0]
+
+    def _match_root(
+        self, rule: Rule, operands: tuple[Operand, ...], params: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        assert isinstance(rule.pattern, Node)
+        found: dict[str, Any] | None = next(_match_args(rule.pattern, operands, params, {}), None)
+        return found
+
+    def _build(
+        self, builder: Builder, pattern: Pattern, bound: Mapping[str, Any], aval: Any
+    ) -> Operand:
+        match pattern:
+            case Variable(name):
+                operand: Operand = bound[name]
+                return operand
+            case Number(value):
+                return literal(value, aval)
+            case Node(op, args, params):
+                settings = {
+                    key: bound[value.name] if isinstance(value, Variable) else value
+                    for key, value in params
+                }
+                shape = _aval_of_args(args, bound, aval)
+                operands = tuple(self._build(builder, arg, bound, shape) for arg in args)
+                return self.emit(builder, op, operands, settings)
+
+
+def _aval_of_args(args: Sequence[Pattern], bound: Mapping[str, Any], aval: Any) -> Any:
+    """The aval of literals among the arguments: that of a bound sibling, else of the result."""
+    for arg in args:
+        if isinstance(arg, Variable):
+            found = bound[arg.name].aval
+            if found.dtype != "bool" or all(isinstance(x, Variable) for x in args):
+                return found
+    return aval
+
+
+Bindings = Iterator[dict[str, Any]]
+
+
+def _match(pattern: Pattern, operand: Operand, bound: dict[str, Any]) -> Bindings:
+    """All ways (as bindings) in which the operand fits the pattern."""
+    match pattern:
+        case Variable(name):
+            if name not in bound:
+                yield {**bound, name: operand}
+            elif bound[name] is operand:
+                yield bound
+        case Number(value):
+            if isinstance(operand, Literal) and operand.value == value:
+                yield bound
+        case Node():
+            if isinstance(operand, Value) and operand.eqn is not None:
+                eqn = operand.eqn
+                if eqn.op.name == pattern.op:
+                    yield from _match_args(pattern, eqn.operands, eqn.params, bound)
+
+
+def _match_args(
+    pattern: Node, operands: tuple[Operand, ...], params: Mapping[str, Any], bound: dict[str, Any]
+) -> Bindings:
+    if len(operands) != len(pattern.args):
+        return
+    for key, wanted in pattern.params:
+        if isinstance(wanted, Variable):
+            bound = {**bound, wanted.name: params[key]}
+        elif params[key] != wanted:
+            return
+    orders = [operands]
+    if pattern.op in COMMUTATIVE:
+        orders.append(operands[::-1])
+    for order in orders:
+        yield from _match_sequence(pattern.args, order, bound)
+
+
+def _match_sequence(
+    patterns: tuple[Pattern, ...], operands: tuple[Operand, ...], bound: dict[str, Any]
+) -> Bindings:
+    if not patterns:
+        yield bound
+        return
+    for found in _match(patterns[0], operands[0], bound):
+        yield from _match_sequence(patterns[1:], operands[1:], found)

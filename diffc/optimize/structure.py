@@ -1,0 +1,274 @@
+"""Structural rewrites: small functions with names, beside the algebra of the table.
+
+Each looks at one equation and returns what replaces its result, or None. ``emit`` emits (and
+rewrites) what it builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diffc.ir.aval import Aval
+from diffc.ir.graph import Eqn, Literal, Operand, Value, literal
+
+Emit = Callable[..., Operand]
+Apply = Callable[[Emit, str, tuple[Operand, ...], Mapping[str, Any]], Operand | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A structural rewrite: the ops at whose equations it looks, and what it does."""
+
+    roots: tuple[str, ...]
+    apply: Apply
+    why: str
+    is_on: bool = True
+
+
+def made_by(operand: Operand, op: str) -> Eqn | None:
+    """The equation that computes the operand, if its op is this one."""
+    if isinstance(operand, Value) and operand.eqn is not None and operand.eqn.op.name == op:
+        return operand.eqn
+    return None
+
+
+# --- movement ---------------------------------------------------------------------------------
+
+
+def _reshape(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    (x,) = operands
+    if x.aval.shape == params["shape"]:
+        return x
+    inner = made_by(x, "reshape")
+    return None if inner is None else emit("reshape", *inner.operands, shape=params["shape"])
+
+
+def _transpose(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    (x,) = operands
+    perm = params["perm"]
+    if perm == tuple(range(len(perm))):
+        return x
+    inner = made_by(x, "transpose")
+    if inner is None:
+        return None
+    composed = tuple(inner.params["perm"][axis] for axis in perm)
+    return emit("transpose", *inner.operands, perm=composed)
+
+
+def _broadcast(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    (x,) = operands
+    if x.aval.shape == params["shape"]:
+        return x
+    inner = made_by(x, "broadcast")
+    if inner is None:
+        return None
+    axes = tuple(params["axes"][axis] for axis in inner.params["axes"])
+    return emit("broadcast", *inner.operands, shape=params["shape"], axes=axes)
+
+
+def _slice(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    (x,) = operands
+    whole = all(start == 0 for start in params["start"]) and params["stop"] == x.aval.shape
+    return x if whole and all(step == 1 for step in params["step"]) else None
+
+
+def _pad(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    is_empty = all(n == 0 for key in ("low", "high", "interior") for n in params[key])
+    return operands[0] if is_empty else None
+
+
+def _reverse(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    (x,) = operands
+    inner = made_by(x, "reverse")
+    if inner is not None and inner.params["axes"] == params["axes"]:
+        return inner.operands[0]
+    return None if params["axes"] else x
+
+
+def _concat(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    return operands[0] if len(operands) == 1 else None
+
+
+def _reduce_nothing(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    return None if params["axes"] else operands[0]
+
+
+def _unary_of_broadcast(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    """``exp(broadcast(x))`` is ``broadcast(exp(x))``: fewer elements."""
+    inner = made_by(operands[0], "broadcast")
+    if inner is None:
+        return None
+    return emit("broadcast", emit(op, *inner.operands, **params), **inner.params)
+
+
+# --- sums of exponentials ---------------------------------------------------------------------
+
+
+def _through_views(operand: Operand) -> tuple[Operand, list[Eqn]]:
+    """What a chain of reshapes and broadcasts looks at, and the chain from the outside in."""
+    chain = []
+    while isinstance(operand, Value) and operand.eqn is not None:
+        if operand.eqn.op.name not in ("reshape", "broadcast"):
+            break
+        chain.append(operand.eqn)
+        operand = operand.eqn.operands[0]
+    return operand, chain
+
+
+def _is_shifted(x: Operand) -> bool:
+    """Whether ``x`` is something minus (a broadcast of) a maximum already."""
+    minus = made_by(x, "sub")
+    if minus is None:
+        return False
+    shift, _ = _through_views(minus.operands[1])
+    for _ in range(2):
+        inner = made_by(shift, "stop_gradient") or made_by(shift, "select")
+        if inner is not None:
+            shift, _ = _through_views(inner.operands[-2 if inner.op.name == "select" else 0])
+    return made_by(shift, "max") is not None
+
+
+def _shift(emit: Emit, x: Operand, axes: tuple[int, ...]) -> Operand:
+    """The finite maximum of ``x`` over ``axes``, cut off from derivatives (it cancels)."""
+    top = emit("stop_gradient", emit("max", x, axes=axes))
+    zero = literal(0, top.aval)
+    return emit("select", emit("is_finite", top), top, zero)
+
+
+def _spread(emit: Emit, value: Operand, like: Aval, axes: tuple[int, ...]) -> Operand:
+    kept = tuple(axis for axis in range(like.ndim) if axis not in axes)
+    return emit("broadcast", value, shape=like.shape, axes=kept)
+
+
+def _log_sum_exp(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    """``log(sum(exp(x)))`` is ``m + log(sum(exp(x - m)))``."""
+    total, chain = _through_views(operands[0])
+    summed = made_by(total, "sum")
+    exponential = None if summed is None else made_by(summed.operands[0], "exp")
+    if summed is None or exponential is None:
+        return None
+    (x,) = exponential.operands
+    axes = summed.params["axes"]
+    if not axes or isinstance(x, Literal) or _is_shifted(x) or x.aval.size == 0:
+        return None
+    top = _shift(emit, x, axes)
+    shifted = emit("exp", emit("sub", x, _spread(emit, top, x.aval, axes)))
+    found = emit("add", top, emit("log", emit("sum", shifted, axes=axes)))
+    for eqn in reversed(chain):
+        found = emit(eqn.op.name, found, **eqn.params)
+    return found
+
+
+def _softmax(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    """``exp(x) / sum(exp(x))`` shifts ``x`` by its maximum first."""
+    exponential = made_by(operands[0], "exp")
+    total, chain = _through_views(operands[1])
+    summed = made_by(total, "sum")
+    if exponential is None or summed is None or summed.operands[0] is not operands[0]:
+        return None
+    (x,) = exponential.operands
+    axes = summed.params["axes"]
+    if not axes or isinstance(x, Literal) or _is_shifted(x) or x.aval.size == 0:
+        return None
+    top = _shift(emit, x, axes)
+    shifted = emit("exp", emit("sub", x, _spread(emit, top, x.aval, axes)))
+    below = emit("sum", shifted, axes=axes)
+    for eqn in reversed(chain):
+        below = emit(eqn.op.name, below, **eqn.params)
+    return emit("div", shifted, below)
+
+
+# --- products by reciprocals ------------------------------------------------------------------
+
+
+def _div_by_power_of_two(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    """``x / 8`` is ``x * 0.125``, bit for bit."""
+    from diffc.optimize.table import is_power_of_two
+
+    x, c = operands
+    if not isinstance(c, Literal) or not is_power_of_two(c) or isinstance(x, Literal):
+        return None
+    if not c.aval.is_float or abs(c.value) > 2.0**13 or abs(c.value) < 2.0**-13:
+        return None
+    return emit("mul", x, literal(1.0 / c.value, c.aval))
+
+
+# --- scatters that are choices ----------------------------------------------------------------
+
+
+def _scatter_one_per_row(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    """Adding one element per row to zeros is a choice by comparing positions.
+
+    ``scatter(0, u, iota, y; axes=[0, 1], combine="add")`` on ``[n, c]`` is
+    ``select(y[i] == j, u[i], 0)``: it fuses with what surrounds it. What is out of bounds is
+    dropped by both.
+    """
+    x, updates, *indices = operands
+    if params["combine"] not in ("add", "set") or params["mode"] != "drop":
+        return None
+    if not isinstance(x, Literal) or x.value != 0 or x.aval.ndim != 2 or len(indices) != 2:
+        return None
+    rows, columns = indices
+    counter = made_by(rows, "iota")
+    if counter is None or rows.aval.shape != x.aval.shape[:1]:
+        return None
+    shape = x.aval.shape
+    where = emit("iota", dtype=columns.aval.dtype, shape=shape, axis=1)
+    hit = emit("eq", where, emit("broadcast", columns, shape=shape, axes=(0,)))
+    return emit("select", hit, emit("broadcast", updates, shape=shape, axes=(0,)), x)
+
+
+_UNARY_FLOAT = (
+    "neg abs sign sqrt exp exp2 log log2 log10 log1p expm1 tanh logistic erf sin cos tan sinh cosh "
+    "arctan arcsin arccos convert is_finite is_nan is_inf bitwise_not stop_gradient"
+)
+
+STRUCTURE: dict[str, Structure] = {
+    "reshape_chain": Structure(("reshape",), _reshape, "views of views"),
+    "transpose_chain": Structure(("transpose",), _transpose, "transposing a transpose"),
+    "broadcast_chain": Structure(("broadcast",), _broadcast, "keepdims, then broadcasting"),
+    "slice_whole": Structure(("slice",), _slice, "x[:]"),
+    "pad_nothing": Structure(("pad",), _pad, "cotangents of whole slices"),
+    "reverse_twice": Structure(("reverse",), _reverse, "cotangents of x[::-1]"),
+    "concat_one": Structure(("concat",), _concat, "stacks of one"),
+    "reduce_nothing": Structure(
+        ("sum", "max", "min", "prod", "any", "all"), _reduce_nothing, "cotangents of broadcasts"
+    ),
+    "unary_of_broadcast": Structure(
+        tuple(_UNARY_FLOAT.split()), _unary_of_broadcast, "functions of keepdims statistics"
+    ),
+    "log_sum_exp": Structure(("log",), _log_sum_exp, "exp overflows from x = 89 on in f32"),
+    "softmax": Structure(("div",), _softmax, "exp overflows from x = 89 on in f32"),
+    "div_power_of_two": Structure(("div",), _div_by_power_of_two, "means over powers of two"),
+    "scatter_one_per_row": Structure(
+        ("scatter",), _scatter_one_per_row, "cotangents of picking one class per row"
+    ),
+}
