@@ -8,6 +8,7 @@ time tells the time to compile.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,11 @@ class Peer(ABC):
 
     Attributes:
         units_per_call: How many units one call does; `run` takes multiples of it.
+        result: What the last call gave, kept so that none of it is left out.
     """
 
     units_per_call = 1
+    result: Any = None
 
     def __init__(self, name: str, workload: Workload, params: dict, batches: list[dict]) -> None:
         self.name, self.workload = name, workload
