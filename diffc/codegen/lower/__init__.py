@@ -1,0 +1,62 @@
+"""Kernels as nests: what each computes, from its graph.
+
+:func:`lower` takes one fused kernel's graph (its inputs are read, its outputs written) and gives a
+nest of the loop IR. The planner decides which equations stand in one kernel; the forms it may send
+are described in ``points``, ``chunks`` and ``solo``.
+"""
+
+from __future__ import annotations
+
+from diffc.codegen.loops.nodes import Kernel, Stmt
+from diffc.codegen.lower.chunks import is_chunked, lower_chunks
+from diffc.codegen.lower.coalesce import coalesce
+from diffc.codegen.lower.frame import Frame
+from diffc.codegen.lower.messages import Messages
+from diffc.codegen.lower.points import (
+    is_contraction,
+    is_fold,
+    lower_contract,
+    lower_map,
+    lower_rows,
+)
+from diffc.codegen.lower.solo import is_solo, lower_solo
+from diffc.errors import InternalError
+from diffc.ir.graph import Graph
+
+__all__ = ["Messages", "lower"]
+
+
+def lower(graph: Graph, name: str, messages: Messages) -> Kernel:
+    """The nest of a kernel. Parameters: the graph's inputs (in), then its outputs (out).
+
+    Args:
+        graph: one fused kernel, all dimensions integers.
+        name: the kernel's name.
+        messages: gets the messages of what can go wrong in it (indices out of bounds).
+
+    Raises:
+        InternalError: the equations don't make one of the known forms.
+    """
+    frame = Frame(graph, messages)
+    body = _body(frame)
+    params = (*frame.inputs, *frame.outputs)
+    return coalesce(Kernel(name, params, tuple(frame.scratch), body))
+
+
+def _body(frame: Frame) -> tuple[Stmt, ...]:
+    graph = frame.graph
+    if not graph.outputs:
+        return ()
+    contracts = [eqn for eqn in graph.eqns if is_contraction(eqn)]
+    folds = [eqn for eqn in graph.eqns if is_fold(eqn)]
+    solos = [eqn for eqn in graph.eqns if is_solo(eqn)]
+    if len(contracts) + len(solos) + bool(folds) > 1:
+        names = ", ".join(eqn.op.name for eqn in (*contracts, *solos, *folds))
+        raise InternalError(f"kernel @{graph.name} mixes what can't share loops: {names}")
+    if contracts:
+        return lower_contract(frame, contracts[0])
+    if solos:
+        return lower_solo(frame, solos[0])
+    if folds:
+        return lower_chunks(frame, folds) if is_chunked(folds) else lower_rows(frame, folds)
+    return lower_map(frame)

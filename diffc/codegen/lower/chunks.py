@@ -1,0 +1,189 @@
+"""Reductions of everything, where everything is much: two levels.
+
+The domain is cut into chunks by its shape alone. One nest over the chunks finds a partial result of
+each reduction, and stores those full-shape outputs that wait for no reduction of this level; then
+the partial results are reduced. Reductions that need others' results follow in a nest of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffc.codegen.loops.nodes import Buffer, Load, Reduce, Scalar, Stmt, Store
+from diffc.codegen.lower.elements import Indices
+from diffc.codegen.lower.frame import (
+    Frame,
+    Shape,
+    par,
+    points,
+    size_of,
+    variables,
+)
+from diffc.codegen.lower.points import (
+    POSITIONS,
+    Rows,
+    is_fold,
+    is_full,
+    order_of,
+    reduction,
+    rows_of,
+    shared_rows,
+    store_row,
+)
+from diffc.ir.graph import Eqn, Operand
+from diffc.ir.index import Dim, Var
+
+#: beyond this many elements, a reduction of everything runs in chunks.
+LARGE = 16384
+#: about how many elements a chunk has.
+CHUNK = 4096
+#: chunks of one axis are multiples of this, which every vector length divides.
+_ALIGNED = 64
+
+
+def is_chunked(folds: list[Eqn]) -> bool:
+    """Whether reductions run in chunks."""
+    rows = rows_of(folds[0])
+    return size_of(rows.kept) == 1 and size_of(rows.shape) > LARGE
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Chunks of one size.
+
+    Attributes:
+        outer: the loop over the chunks.
+        inner: the loop within one, and its extents.
+        full: the indices of the domain.
+        partial: where a chunk's partial result goes.
+    """
+
+    outer: Indices
+    inner: Indices
+    extents: Shape
+    full: Indices
+    partial: Indices
+
+
+def cut(shape: Shape) -> tuple[list[Piece], Shape]:
+    """The chunks of a shape: those of full size, then the rest; and the shape of partial results.
+
+    The last axes that fit stay whole, the one before is cut, those further out are chunks each.
+    """
+    axis, whole = len(shape) - 1, 1
+    while whole * shape[axis] <= CHUNK:
+        whole *= shape[axis]
+        axis -= 1
+    length = shape[axis]
+    count = -(-length // max(1, CHUNK // whole))
+    step = -(-length // count)
+    if whole == 1:
+        step = -(-step // _ALIGNED) * _ALIGNED
+    count, rest = divmod(length, step)
+    lead, tail = points("i", shape[:axis]), points("r", shape)[axis + 1 :]
+    pieces = []
+    for size, number, at in ((step, count, 0), (rest, 1, count)):
+        if size == 0 or number == 0:
+            continue
+        chunk: Dim = Var("c", number) if number > 1 else 0
+        within: Dim = Var(f"r{axis}", size) if size > 1 else 0
+        pieces.append(
+            Piece(
+                (*lead, chunk),
+                (within, *tail),
+                (size, *shape[axis + 1 :]),
+                (*lead, (chunk + at) * step + within, *tail),
+                (*lead, chunk + at),
+            )
+        )
+    return pieces, (*shape[:axis], count + (rest > 0))
+
+
+def lower_chunks(frame: Frame, folds: list[Eqn]) -> tuple[Stmt, ...]:
+    """One nest a level of reductions that wait for each other; then what waits for all."""
+    rows = rows_of(folds[0])
+    outputs = frame.graph.outputs
+    depth = _depths(frame)
+    full = [k for k, output in enumerate(outputs) if is_full(output, rows)]
+    last = max(depth[fold.operands[0]] for fold in folds)
+    body: list[Stmt] = []
+    for level in range(last + 1):
+        current = [fold for fold in folds if depth[fold.operands[0]] == level]
+        stored = [k for k in full if depth[outputs[k]] == level]
+        body += _level(frame, rows, current, stored)
+    late = [k for k in full if depth[outputs[k]] > last]
+    if late:
+        at = points("i", rows.shape)
+        body += par(at, [frame.store(k, rows.shape, at) for k in late])
+    at = points("i", rows.kept)
+    body += [frame.store(k, rows.kept, at) for k in range(len(outputs)) if k not in full]
+    return tuple(body)
+
+
+def _depths(frame: Frame) -> dict[Operand, int]:
+    """How many reductions one after the other each value waits for."""
+    depth: dict[Operand, int] = {}
+    for eqn in frame.graph.eqns:
+        before = max((depth.get(operand, 0) for operand in eqn.operands), default=0)
+        depth.update(dict.fromkeys(eqn.results, before + is_fold(eqn)))
+        for operand in eqn.operands:
+            depth.setdefault(operand, 0)
+    for output in frame.graph.outputs:
+        depth.setdefault(output, 0)
+    return depth
+
+
+def _level(frame: Frame, rows: Rows, folds: list[Eqn], stored: list[int]) -> list[Stmt]:
+    body: list[Stmt] = []
+    outputs = [frame.graph.outputs[k] for k in stored]
+    sums = [fold for fold in folds if fold.op.body.monoid not in POSITIONS]
+    pieces, shape = cut(rows.shape)
+    partials: dict[Eqn, Buffer] = {}
+    for fold in sums:
+        dtype = "f32" if fold.result.aval.dtype == "f16" else fold.result.aval.dtype
+        partials[fold] = frame.new_scratch("partial", dtype, shape)
+    in_scratch = shared_rows(frame, rows.shape, sums, outputs)
+    for piece in pieces:
+        with frame.elements.scope():
+            body += _nest(frame, rows, piece, partials, in_scratch, stored)
+    whole = points("r", rows.shape)
+    zero = (0,) * len(rows.kept)
+    for fold in folds:
+        if fold in partials:
+            at = points("p", shape)
+            dtype = partials[fold].dtype
+            target = Scalar(frame.new_scalar(), dtype)
+            element = Load(partials[fold], at)
+            monoid, order = fold.op.body.monoid, order_of(fold)
+            body.append(Reduce(target, monoid, variables(at), element, order))
+            frame.define_converted(fold.result, zero, target)
+        else:
+            found = reduction(frame, fold, rows.shape, whole, whole)
+            assert isinstance(found, Reduce)
+            body.append(found)
+            frame.elements.define(fold.result, zero, found.target)
+    return body
+
+
+def _nest(
+    frame: Frame,
+    rows: Rows,
+    piece: Piece,
+    partials: dict[Eqn, Buffer],
+    in_scratch: set[Eqn],
+    stored: list[int],
+) -> list[Stmt]:
+    """The loop over the chunks of one size."""
+    inside: list[Stmt] = []
+    for eqn in frame.graph.eqns:
+        if eqn in in_scratch:
+            inside += store_row(frame, eqn.result, piece.full, piece.inner, piece.extents)
+        elif eqn in partials:
+            buffer = partials[eqn]
+            found = reduction(frame, eqn, rows.shape, piece.full, piece.inner, buffer.dtype)
+            if isinstance(found, Reduce):
+                inside.append(found)
+                found = found.target
+            inside.append(Store(buffer, piece.partial, found))
+    inside += par(piece.inner, [frame.store(k, rows.shape, piece.full) for k in stored])
+    return list(par(piece.outer, inside))
