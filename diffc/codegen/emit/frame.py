@@ -135,19 +135,16 @@ class Frame:
     def level(
         self,
         *,
-        lanes: Lanes | None = None,
         stores: Iterable[Buffer] = (),
         is_conditional: bool = False,
     ) -> Iterator[None]:
         """Opens a level; what is bound inside is forgotten after it.
 
         Args:
-            lanes: A vector variable for this level (there must be none yet).
             stores: Buffers whose content changes while the level is open (a loop that writes them).
             is_conditional: Whether the code inside may not run; its loads then stay inside.
         """
         assert self._active == self.depth, "a level is opened where code goes"
-        assert lanes is None or self.bound.lanes is None, "vectors do not nest"
         outer, saved = self._levels[-1], self.bound
         main, block = self.fn.divert([], "")
         outer.place = len(main)
@@ -161,9 +158,6 @@ class Frame:
         self._active = self.depth
         self.bound = saved.copy()
         self.bound.memory.update(dict.fromkeys(stores, self.depth))
-        if lanes is not None:
-            self.bound = replace(self.bound, lanes=lanes, lanes_depth=self.depth)
-            self.bound.vars[lanes.var] = lanes.base, self.depth
         if is_conditional:
             self.bound = replace(self.bound, load_floor=self.depth)
         yield
@@ -218,6 +212,12 @@ class Frame:
                 del level.cache[key]
 
     # --- bindings
+
+    def bind_lanes(self, lanes: Lanes) -> None:
+        """Gives the innermost level its vector variable (there must be none yet)."""
+        assert self.bound.lanes is None, "vectors do not nest"
+        self.bound = replace(self.bound, lanes=lanes, lanes_depth=self.depth)
+        self.bound.vars[lanes.var] = lanes.base, self.depth
 
     def bind(self, var: Var, value: str | int) -> None:
         """Gives a loop variable its value (an `i64`) at the innermost level."""

@@ -63,7 +63,8 @@ class Repeat:
 
     Inputs: constants, then carries, then slices; outputs: carries, then slices. A slice moves by
     its stride (bytes) per step. Each carry is read from ``initial`` in the first step and written
-    in turn to ``spare`` and ``final`` so that the last step writes ``final``.
+    in turn to ``spare`` and ``final`` so that the last step writes ``final``. With length 0, final
+    becomes a copy of initial, which needs ``carry_bytes`` (one per carry).
     """
 
     routine: Routine
@@ -76,6 +77,7 @@ class Repeat:
     slices: tuple[tuple[Address, int], ...]
     stacked: tuple[tuple[Address, int], ...]
     arena: Address
+    carry_bytes: tuple[int, ...] = ()
 
 
 Step = Launch | Copy | Invoke | Repeat

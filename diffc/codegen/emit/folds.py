@@ -1,0 +1,132 @@
+"""Monoids: their identity, and how a value joins what was folded before.
+
+Sums of floats start from +0.0, so an empty sum and a sum of -0.0 are +0.0, as in NumPy. `max` and
+`min` pass NaN on. `argmax` and `argmin` carry the extreme and its position; of equal ones the first
+wins, and a NaN is more extreme than any number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffc.codegen.emit.registers import FLOATS, bits_of, is_signed
+from diffc.codegen.emit.scalars import Ops
+from diffc.codegen.loops.nodes import Reduce
+
+__all__ = ["Fold"]
+
+OPS = {
+    "sum": "add",
+    "prod": "mul",
+    "max": "maximum",
+    "min": "minimum",
+    "any": "bitwise_or",
+    "all": "bitwise_and",
+}
+State = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """How one `Reduce` folds.
+
+    Attributes:
+        monoid: Its monoid.
+        dtype: Dtype of the values that are folded.
+        position: Integer dtype of positions (`argmax`, `argmin` only).
+    """
+
+    monoid: str
+    dtype: str
+    position: str
+
+    @classmethod
+    def of(cls, reduce: Reduce, total: int) -> Fold:
+        """The fold of a reduction over `total` points."""
+        return cls(reduce.monoid, reduce.value.dtype, "i32" if total < 2**31 else "i64")
+
+    @property
+    def has_position(self) -> bool:
+        """Whether the state has a position."""
+        return self.monoid in ("argmax", "argmin")
+
+    def kinds(self, ops: Ops) -> tuple[str, ...]:
+        """LLVM types of the state."""
+        kind = ops.kind(self.dtype)
+        return (kind, ops.kind(self.position)) if self.has_position else (kind,)
+
+    def dtypes(self) -> tuple[str, ...]:
+        """Dtypes of the state."""
+        return (self.dtype, self.position) if self.has_position else (self.dtype,)
+
+    def identity(self, ops: Ops) -> State:
+        """The state before any value; position 0 is right where nothing beats it."""
+        least = ops.literal(self._neutral(), self.dtype)
+        if not self.has_position:
+            return (least,)
+        return least, ops.literal(0, self.position)
+
+    def _neutral(self) -> float:
+        if self.monoid in ("sum", "any"):
+            return 0
+        if self.monoid in ("prod", "all"):
+            return 1
+        is_max = self.monoid in ("max", "argmax")
+        if self.dtype in FLOATS:
+            return float("-inf") if is_max else float("inf")
+        if self.dtype == "bool":
+            return 0 if is_max else 1
+        width = bits_of(self.dtype)
+        if is_signed(self.dtype):
+            half: int = 1 << (width - 1)
+            return -half if is_max else half - 1
+        return 0 if is_max else (1 << width) - 1
+
+    def step(self, ops: Ops, state: State, value: str, position: str) -> State:
+        """The state after one more value."""
+        if not self.has_position:
+            dtype = self.dtype
+            return (ops.apply(OPS[self.monoid], dtype, (dtype, dtype), (state[0], value)),)
+        better = self._better(ops, value, state[0])
+        return (
+            ops.select(better, value, state[0], self.dtype),
+            ops.select(better, position, state[1], self.position),
+        )
+
+    def _better(self, ops: Ops, value: str, best: str) -> str:
+        """Whether `value` is strictly more extreme than `best`."""
+        is_max = self.monoid == "argmax"
+        if self.dtype not in FLOATS:
+            sign = "s" if is_signed(self.dtype) else "u"
+            return ops.compare(sign + ("gt" if is_max else "lt"), value, best, self.dtype)
+        # unordered or beyond: also a NaN where there was none
+        beyond = ops.compare("ugt" if is_max else "ult", value, best, self.dtype)
+        number = ops.compare("ord", best, best, self.dtype)
+        return ops.fn.value(f"and {ops.kind('bool')} {beyond}, {number}")
+
+    def combine(self, ops: Ops, a: State, b: State) -> State:
+        """The state of both together."""
+        if not self.has_position:
+            return self.step(ops, a, b[0], "")
+        fn, masks = ops.fn, ops.kind("bool")
+        better = self._better(ops, b[0], a[0])
+        if self.dtype in FLOATS:
+            equal = ops.compare("oeq", a[0], b[0], self.dtype)
+            both = [ops.compare("uno", x, x, self.dtype) for x in (a[0], b[0])]
+            nan = fn.value(f"and {masks} {both[0]}, {both[1]}")
+            equal = fn.value(f"or {masks} {equal}, {nan}")
+        else:
+            equal = ops.compare("eq", a[0], b[0], self.dtype)
+        earlier = ops.compare("ult", b[1], a[1], self.position)
+        tie = fn.value(f"and {masks} {equal}, {earlier}")
+        take = fn.value(f"or {masks} {better}, {tie}")
+        return (
+            ops.select(take, b[0], a[0], self.dtype),
+            ops.select(take, b[1], a[1], self.position),
+        )
+
+    def finish(self, ops: Ops, state: State) -> str:
+        """The result: the folded value, or the position as i64."""
+        if self.has_position:
+            return ops.convert(state[1], self.position, "i64")
+        return state[0]

@@ -1,0 +1,285 @@
+"""Statements of a kernel to LLVM: loops, stores, scatters; one function per kernel.
+
+`KernelWriter.body` writes statements in order. Stores that stand next to each other compute all
+their values before any of them writes (unless a later one reads what an earlier one wrote), so a
+result may lie in the memory of an operand that is read at the same points.
+
+Reductions are in `reduce.py`, sorting is in `sort.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+
+from diffc.codegen.emit.expr import ALWAYS, Evaluator
+from diffc.codegen.emit.frame import Frame, Lanes, Value
+from diffc.codegen.emit.memory import Condition, Memory, Place
+from diffc.codegen.emit.numbering import Numbering
+from diffc.codegen.emit.reduce import write_contract, write_reduces
+from diffc.codegen.emit.text import ModuleText
+from diffc.codegen.loops.nodes import (
+    Buffer,
+    Contract,
+    Expr,
+    For,
+    Kernel,
+    Par,
+    Reduce,
+    Scatter,
+    Stmt,
+    Store,
+    Vector,
+)
+from diffc.codegen.loops.scratch import scratch_in_arena, scratch_on_stack
+from diffc.codegen.loops.walk import stored
+from diffc.codegen.targets import ITEM_BYTES, Target
+from diffc.errors import InternalError
+from diffc.ir.index import Var
+
+__all__ = ["KernelWriter", "write_kernel"]
+
+COMBINE = {"add": "add", "mul": "mul", "min": "minimum", "max": "maximum"}
+
+
+class KernelWriter:
+    """Writes the statements of one kernel.
+
+    Attributes:
+        kernel: The kernel.
+        frame: Where code goes and what is bound.
+        numbering: Structural numbers of its expressions.
+        memory: Accesses.
+        evaluator: Expressions.
+    """
+
+    __slots__ = ("_fresh", "evaluator", "frame", "kernel", "memory", "numbering")
+
+    def __init__(self, kernel: Kernel, frame: Frame) -> None:
+        self.kernel = kernel
+        self.frame = frame
+        self.numbering = Numbering()
+        self.memory = Memory(frame)
+        self.evaluator = Evaluator(frame, self.numbering, self.memory)
+        self._fresh = 0
+
+    def fresh_var(self, extent: int) -> Var:
+        """A loop variable that the kernel does not have."""
+        self._fresh += 1
+        return Var(f"~{self._fresh}", extent)
+
+    # --- loops
+
+    def body(self, body: Sequence[Stmt]) -> None:
+        """Writes statements in order."""
+        position = 0
+        while position < len(body):
+            group = self._group(body, position)
+            position += len(group)
+            first = group[0]
+            if isinstance(first, Store):
+                self._stores([stmt for stmt in group if isinstance(stmt, Store)])
+            elif isinstance(first, Reduce):
+                write_reduces(self, [stmt for stmt in group if isinstance(stmt, Reduce)])
+            elif isinstance(first, Par):
+                self.par(first)
+            elif isinstance(first, For):
+                self._for(first)
+            elif isinstance(first, Contract):
+                write_contract(self, first)
+            elif isinstance(first, Scatter):
+                self._scatter(first)
+            else:
+                raise InternalError(f"no way to emit {type(first).__name__}")
+            self.frame.written(stored(group))
+
+    def _group(self, body: Sequence[Stmt], start: int) -> list[Stmt]:
+        """Statements from `start` on that are written together."""
+        first = body[start]
+        group = [first]
+        for stmt in body[start + 1 :]:
+            if not self._joins(group, first, stmt):
+                break
+            group.append(stmt)
+        return group
+
+    def _joins(self, group: list[Stmt], first: Stmt, stmt: Stmt) -> bool:
+        if isinstance(first, Store) and isinstance(stmt, Store):
+            if not (first.guard.is_true and stmt.guard.is_true):
+                return False
+            return not self.numbering.of(stmt.value).buffers & stored(group)
+        if isinstance(first, Reduce) and isinstance(stmt, Reduce):
+            names = {before.target.name for before in group if isinstance(before, Reduce)}
+            if (first.vars, first.order) != (stmt.vars, stmt.order):
+                return False
+            same_width = ITEM_BYTES[first.value.dtype] == ITEM_BYTES[stmt.value.dtype]
+            return same_width and not self.numbering.of(stmt.value).scalars & names
+        return False
+
+    @contextmanager
+    def loop(
+        self, var: Var, stores: frozenset[Buffer], *, is_reverse: bool = False
+    ) -> Iterator[None]:
+        """Runs what is written inside for each value of `var` (of which there is one at least)."""
+        extent = extent_of(var)
+        frame = self.frame
+        with frame.level(stores=stores):
+            if extent == 1:
+                frame.bind(var, 0)
+                yield
+                return
+            with frame.fn.loop(extent) as loop:
+                index = loop.index
+                if is_reverse:
+                    index = frame.fn.value(f"sub nsw i64 {extent - 1}, {index}")
+                frame.bind(var, index)
+                yield
+
+    def par(self, stmt: Par) -> None:
+        """Writes a nest of independent points."""
+        if any(extent_of(var) == 0 for var in stmt.vars):
+            return
+        stores = stored(stmt.body)
+        is_vector = isinstance(stmt.how, Vector) and self.frame.lanes is None
+        self._nest(stmt, 0, len(stmt.vars) - is_vector, stores)
+
+    def _nest(self, stmt: Par, level: int, plain: int, stores: frozenset[Buffer]) -> None:
+        if level < plain:
+            with self.loop(stmt.vars[level], stores):
+                self._nest(stmt, level + 1, plain, stores)
+        elif level < len(stmt.vars):
+            assert stmt.how is not None
+            self._vectors(stmt, stmt.vars[level], stmt.how.lanes, stores)
+        else:
+            self.body(stmt.body)
+
+    def _vectors(self, stmt: Par, var: Var, lanes: int, stores: frozenset[Buffer]) -> None:
+        """Vectors of `lanes` points, and one more with a mask for the rest."""
+        frame, extent = self.frame, extent_of(var)
+        whole = extent // lanes * lanes
+        if whole > lanes:
+            with frame.level(stores=stores), frame.fn.loop(whole, step=lanes) as loop:
+                self._chunk(stmt, var, loop.index, lanes, lanes)
+        elif whole:
+            with frame.level(stores=stores):
+                self._chunk(stmt, var, "0", lanes, lanes)
+        if extent > whole:
+            with frame.level(stores=stores):
+                rest = extent - whole
+                self._chunk(stmt, var, str(whole), round_up(rest), rest)
+
+    def _chunk(self, stmt: Par, var: Var, base: str, lanes: int, active: int) -> None:
+        if lanes == 1:
+            self.frame.bind(var, base)
+        else:
+            prefix = None if active == lanes else active
+            self.frame.bind_lanes(Lanes(var, base, lanes, active=prefix, is_aligned=True))
+        self.body(stmt.body)
+
+    def _for(self, stmt: For) -> None:
+        if extent_of(stmt.var) == 0:
+            return
+        with self.loop(stmt.var, stored(stmt.body), is_reverse=stmt.reverse):
+            self.body(stmt.body)
+
+    # --- stores
+
+    def _stores(self, group: Sequence[Store]) -> None:
+        guard = group[0].guard
+        if guard.is_false or prod(group[0].buffer.shape) == 0:
+            return
+        if guard.is_true:
+            self._write(group, ALWAYS)
+            return
+        condition = self.evaluator.condition(guard)
+        if condition.uniform is None:
+            self._write(group, condition)
+            return
+        frame = self.frame
+        with frame.level(is_conditional=True), frame.fn.when(condition.uniform):
+            self._write(group, Condition(None, condition.varying, condition.depth))
+
+    def _write(self, group: Sequence[Store], where: Condition) -> None:
+        ready: list[tuple[Place, str]] = []
+        for stmt in group:
+            text = self.evaluator.vector(stmt.value, where)
+            ready.append((self.memory.place(stmt.buffer, stmt.indices), text))
+        for place, text in ready:
+            self.memory.write(place, text, where)
+
+    def _scatter(self, stmt: Scatter) -> None:
+        frame, fn = self.frame, self.frame.fn
+        if prod(stmt.buffer.shape) == 0 and stmt.mode == "drop":
+            return
+        values: list[Value | None] = []
+        for index in stmt.indices:
+            values.append(self.evaluator.value(index) if isinstance(index, Expr) else None)
+        place, inside = self.memory.computed_place(stmt.buffer, stmt.indices, values)
+        if inside is None or inside.lanes > 1 or (frame.lanes and place.stride not in (1, -1)):
+            raise InternalError("lanes of a scatter may meet: it has to run point by point")
+        if stmt.mode == "check":
+            self.memory.report(inside, ALWAYS, stmt.status)
+        text = self.evaluator.vector(stmt.value)
+        lanes = 1 if frame.lanes is None else frame.lanes.count
+        with frame.level(is_conditional=True), fn.when(inside.text):
+            if stmt.combine != "set":
+                dtype, ops = stmt.buffer.dtype, self.evaluator.ops(lanes)
+                old = self.memory.read(place, ALWAYS).text
+                text = ops.apply(COMBINE[stmt.combine], dtype, (dtype, dtype), (old, text))
+            self.memory.write(place, text, ALWAYS)
+
+
+def extent_of(var: Var) -> int:
+    """The number of values of a loop variable."""
+    assert isinstance(var.extent, int), f"{var} has no fixed extent"
+    return var.extent
+
+
+def round_up(count: int) -> int:
+    """The least power of two that is not below `count`."""
+    return 1 << (count - 1).bit_length()
+
+
+def write_kernel(
+    module: ModuleText,
+    kernel: Kernel,
+    name: str,
+    target: Target,
+    alignments: Sequence[int] = (),
+    *,
+    is_aliased: bool = False,
+    is_internal: bool = True,
+) -> None:
+    """Adds the function of a kernel: its parameters, scratch from the arena, the status slot.
+
+    Args:
+        module: The module.
+        kernel: The kernel, tiled or not.
+        name: Name of the function.
+        target: The machine.
+        alignments: Known alignment of each parameter, by default that of its elements.
+        is_aliased: Whether parameters may share memory.
+        is_internal: Whether the function is invisible outside of the module.
+    """
+    parameters: list[tuple[str, str]] = []
+    pointers: dict[Buffer, str] = {}
+    for number, buffer in enumerate(kernel.params):
+        align = alignments[number] if alignments else ITEM_BYTES[buffer.dtype]
+        attributes = "ptr" if is_aliased else "ptr noalias"
+        if buffer.mode == "in" and not is_aliased:
+            attributes += " readonly"
+        parameters.append((f"{attributes} align {align}", f"%p{number}"))
+        pointers[buffer] = f"%p{number}"
+    for number, buffer in enumerate(scratch_in_arena(kernel)):
+        parameters.append(("ptr noalias align 64", f"%s{number}"))
+        pointers[buffer] = f"%s{number}"
+    parameters.append(("ptr noalias", "%status"))
+    attributes = f"noinline {target.attributes}"
+    fn = module.function(name, "void", parameters, attributes=attributes, internal=is_internal)
+    for buffer in scratch_on_stack(kernel):
+        nbytes = max(1, prod(buffer.shape) * ITEM_BYTES[buffer.dtype])
+        pointers[buffer] = fn.value(f"alloca [{nbytes} x i8], align 64")
+    writer = KernelWriter(kernel, Frame(fn, target, pointers))
+    writer.body(kernel.body)
+    fn.ret()

@@ -1,0 +1,211 @@
+"""A native module to LLVM text: routines that run kernels on addresses; the entry and its ABI.
+
+The entry is `i64 @NAME(ptr inputs, ptr outputs, ptr arena)`, where `inputs` and `outputs` are
+arrays of pointers; it returns the status. Every other routine is an internal function of its input
+pointers, output pointers, arena and status slot. Kernels that are equal up to the names of their
+buffers are one function. Constants are globals of this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from diffc.codegen.emit.kernel import write_kernel
+from diffc.codegen.emit.text import FunctionText, ModuleText
+from diffc.codegen.loops.key import kernel_key
+from diffc.codegen.loops.module import Address, Copy, Invoke, Launch, Module, Repeat, Routine
+from diffc.codegen.loops.nodes import Kernel
+from diffc.codegen.targets import ITEM_BYTES, Target
+from diffc.errors import InternalError
+
+__all__ = ["emit"]
+
+ALIGNMENT = 64
+
+
+def emit(module: Module, name: str, target: Target) -> str:
+    """The LLVM text of a module.
+
+    Args:
+        module: What is run, with every address decided.
+        name: Symbol of the entry.
+        target: The machine that the code is for.
+    """
+    return _Writer(ModuleText(), module, target).write(name)
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Writes one module."""
+
+    text: ModuleText
+    module: Module
+    target: Target
+    kernels: dict[object, str] = field(default_factory=dict)
+    routines: dict[int, str] = field(default_factory=dict)
+
+    def write(self, name: str) -> str:
+        for number, data in enumerate(self.module.constants):
+            self._constant(number, data)
+        entry = self.module.entry
+        fn = self.text.function(
+            name,
+            "i64",
+            [
+                ("ptr noalias readonly", "%inputs"),
+                ("ptr noalias readonly", "%outputs"),
+                ("ptr", "%arena"),
+            ],
+            attributes=self.target.attributes,
+        )
+        status = fn.value("alloca i64, align 8")
+        fn.store("i64", "0", status, 8)
+        inputs = [_element(fn, "%inputs", number) for number in range(entry.inputs)]
+        outputs = [_element(fn, "%outputs", number) for number in range(entry.outputs)]
+        self._steps(_Call(fn, inputs, outputs, "%arena", status, aligned=True), entry)
+        fn.ret("i64", fn.load("i64", status, 8))
+        return self.text.text()
+
+    def _constant(self, number: int, data: bytes) -> None:
+        content = "".join(
+            chr(byte) if 32 <= byte < 127 and byte not in (34, 92) else f"\\{byte:02X}"
+            for byte in data
+        )
+        kind = f"[{len(data)} x i8]"
+        definition = f'internal unnamed_addr constant {kind} c"{content}", align {ALIGNMENT}'
+        self.text.add_global(f"constant{number}", definition)
+
+    def _routine(self, routine: Routine) -> str:
+        """The function of a routine other than the entry."""
+        known = self.routines.get(id(routine))
+        if known is not None:
+            return known
+        name = self.text.fresh_name(f"routine_{len(self.routines)}")
+        self.routines[id(routine)] = name
+        inputs = [f"%i{number}" for number in range(routine.inputs)]
+        outputs = [f"%o{number}" for number in range(routine.outputs)]
+        parameters = [("ptr", text) for text in (*inputs, *outputs, "%arena", "%status")]
+        attributes = f"noinline {self.target.attributes}"
+        fn = self.text.function(name, "void", parameters, attributes=attributes, internal=True)
+        self._steps(_Call(fn, inputs, outputs, "%arena", "%status", aligned=False), routine)
+        fn.ret()
+        return name
+
+    def _steps(self, call: _Call, routine: Routine) -> None:
+        for step in routine.steps:
+            if isinstance(step, Launch):
+                self._launch(call, step)
+            elif isinstance(step, Copy):
+                self._copy(call, step)
+            elif isinstance(step, Invoke):
+                pointers = [call.pointer(at) for at in (*step.inputs, *step.outputs, step.arena)]
+                self._invoke(call, step.routine, pointers)
+            else:
+                self._repeat(call, step)
+
+    def _copy(self, call: _Call, step: Copy) -> None:
+        if step.target == step.source or not step.nbytes:
+            return
+        target, source = call.pointer(step.target), call.pointer(step.source)
+        _copy(call.fn, target, source, step.nbytes)
+
+    def _invoke(self, call: _Call, routine: Routine, pointers: Sequence[str]) -> None:
+        arguments = [("ptr", pointer) for pointer in (*pointers, call.status)]
+        call.fn.call("void", self._routine(routine), *arguments, declare=False)
+
+    def _launch(self, call: _Call, step: Launch) -> None:
+        kernel = step.kernel
+        alignments = tuple(
+            call.alignment(at, ITEM_BYTES[buffer.dtype])
+            for at, buffer in zip(step.addresses, kernel.params, strict=False)
+        )
+        name = self._kernel(kernel, alignments, step.aliased)
+        pointers = [("ptr", call.pointer(at)) for at in step.addresses]
+        call.fn.call("void", name, *pointers, ("ptr", call.status), declare=False)
+
+    def _kernel(self, kernel: Kernel, alignments: tuple[int, ...], is_aliased: bool) -> str:
+        key = kernel_key(kernel), alignments, is_aliased
+        known = self.kernels.get(key)
+        if known is None:
+            stem = "".join(char if char.isalnum() else "_" for char in kernel.name) or "kernel"
+            known = self.kernels[key] = self.text.fresh_name(f"kernel_{stem}")
+            write_kernel(self.text, kernel, known, self.target, alignments, is_aliased=is_aliased)
+        return known
+
+    def _repeat(self, call: _Call, step: Repeat) -> None:
+        """Calls the body in a loop; carries alternate between two places and end in `final`."""
+        fn, length = call.fn, step.length
+        initial = [call.pointer(at) for at in step.initial]
+        final = [call.pointer(at) for at in step.final]
+        if length == 0:
+            if len(step.carry_bytes) != len(final):
+                raise InternalError("a loop of no steps has to know the sizes of its carries")
+            for target, source, nbytes in zip(final, initial, step.carry_bytes, strict=True):
+                if target != source and nbytes:
+                    _copy(fn, target, source, nbytes)
+            return
+        spare = [call.pointer(at) for at in step.spare]
+        constants = [call.pointer(at) for at in step.constants]
+        arena = call.pointer(step.arena)
+        slices = [(call.pointer(at), stride) for at, stride in step.slices]
+        stacked = [(call.pointer(at), stride) for at, stride in step.stacked]
+        first, second = (final, spare) if length % 2 else (spare, final)
+        carried = [("ptr", text) for text in (*initial, *first, *second)]
+        with fn.loop(length, carried) as loop:
+            index = loop.index
+            if step.reverse:
+                index = fn.value(f"sub nuw nsw i64 {length - 1}, {index}")
+            count = len(initial)
+            read, write = loop.carried[:count], loop.carried[count : 2 * count]
+            other = loop.carried[2 * count :]
+            moving = [fn.gep(at, fn.scaled(index, stride)) for at, stride in slices]
+            written = [fn.gep(at, fn.scaled(index, stride)) for at, stride in stacked]
+            self._invoke(call, step.routine, [*constants, *read, *moving, *write, *written, arena])
+            loop.next = [*write, *other, *write]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a routine's function knows: its pointers."""
+
+    fn: FunctionText
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    arena: str
+    status: str
+    aligned: bool
+
+    def pointer(self, at: Address) -> str:
+        """The pointer of an address."""
+        base = {
+            "input": lambda: self.inputs[at.index],
+            "output": lambda: self.outputs[at.index],
+            "arena": lambda: self.arena,
+            "constant": lambda: f"@constant{at.index}",
+        }[at.base]()
+        return self.fn.gep(base, at.offset)
+
+    def alignment(self, at: Address, itemsize: int) -> int:
+        """What is known of the alignment of an address.
+
+        Inputs are the caller's, and so are outputs that live in them; the pointers of a routine
+        other than the entry may move with a loop.
+        """
+        known = at.base == "constant" or (self.aligned and at.base == "arena")
+        return ALIGNMENT if known and at.offset % ALIGNMENT == 0 else itemsize
+
+
+def _element(fn: FunctionText, array: str, number: int) -> str:
+    return fn.load("ptr", fn.index(array, "ptr", number), 8)
+
+
+def _copy(fn: FunctionText, target: str, source: str, nbytes: int) -> None:
+    fn.call(
+        "void",
+        "llvm.memcpy.p0.p0.i64",
+        ("ptr", target),
+        ("ptr", source),
+        ("i64", str(nbytes)),
+        ("i1", "false"),
+    )
