@@ -15,6 +15,7 @@ import os
 import secrets
 import sys
 import threading
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,6 +26,7 @@ __all__ = ["ObjectCache", "default_directory"]
 MAGIC = b"diffc object 1\n"
 DIGEST_BYTES = hashlib.sha256().digest_size
 SUFFIX = ".diffc"
+SCRATCH = ".diffc-new"
 DISK_MB = 256
 MEMORY_BYTES = 64 * 2**20
 # The directory's size is looked at once in this many writes, the first included.
@@ -169,7 +171,7 @@ class ObjectCache:
         directory = self.directory
         if directory is None:
             return
-        scratch = directory / f".{key[:16]}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        scratch = directory / f".{key[:16]}-{os.getpid()}-{secrets.token_hex(4)}{SCRATCH}"
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
@@ -195,8 +197,10 @@ class ObjectCache:
         try:
             with os.scandir(self.directory) as entries:
                 for entry in entries:
-                    if entry.name.endswith((SUFFIX, ".tmp")):
-                        status = entry.stat(follow_symlinks=False)
+                    status = entry.stat(follow_symlinks=False)
+                    # Another process may be about to rename a fresh scratch file.
+                    is_left = entry.name.endswith(SCRATCH) and status.st_mtime < time.time() - 3600
+                    if entry.name.endswith(SUFFIX) or is_left:
                         found.append((status.st_mtime, status.st_size, entry.path))
         except OSError:
             return  # another process may be removing the same files; the next write looks again

@@ -1,4 +1,4 @@
-"""The native entry: a builtin function, emitted for one signature, that runs a program directly.
+"""The native entry: a builtin function for one signature that runs a program directly.
 
 Called with arguments exactly as described (types, dtypes, dimensions, contiguous and aligned
 memory), it checks, allocates, runs and returns without a line of Python; anything else goes to the
@@ -7,23 +7,22 @@ slow path with the same arguments. `Executable.entry_kind` says whether there is
 other than exact `dict`, `list` and `tuple`.
 """
 
-import ctypes
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from diffc.codegen.targets import Target
 from diffc.errors import InternalError
 from diffc.runtime import abi, guard
-from diffc.runtime.build import build
-from diffc.runtime.entry_text import EntryText
+from diffc.runtime.build import Library, build
+from diffc.runtime.entry_code import ENTRY_SYMBOL, entry_text
+from diffc.runtime.entry_plan import MAX_WORDS, Plan
 from diffc.runtime.executable import Executable
 from diffc.runtime.target import host
 
 __all__ = ["native_entry"]
 
-SYMBOL = "diffc_entry"
 NATIVE_DTYPES = frozenset("?bBhHiIlLqQefd")
 
 
@@ -32,7 +31,6 @@ def native_entry(
     args_spec: Sequence[Any],
     out_spec: Any,
     slow: Callable[..., Any],
-    target: Target | None = None,
 ) -> Callable[..., Any]:
     """A callable for one signature; sets the executable's `entry_kind` and `entry_reason`.
 
@@ -42,7 +40,6 @@ def native_entry(
             or tuple of specs. Each input occurs exactly once.
         out_spec: The same for the result, with indices of outputs.
         slow: Called with the same arguments when they are not exactly as the specs say.
-        target: For which CPU the entry is compiled; by default this one.
 
     Returns:
         A builtin function, or `slow` itself where there is no native entry.
@@ -56,25 +53,22 @@ def native_entry(
     if reason:
         executable.entry_kind = "python"
         return slow
-    emitted = EntryText(SYMBOL, executable, args_spec, out_spec)
-    text = emitted.emit()
-    table = (ctypes.c_void_p * max(1, len(emitted.objects)))(*map(id, emitted.objects))
-    imports = {
-        **abi.function_addresses(),
-        "table": ctypes.addressof(table),
-        "diffc_program": executable.address,
-    }
-    library = build(text, (SYMBOL,), host() if target is None else target, imports)
+    plan = Plan(executable, args_spec, out_spec, slow)
+    if plan.scratch_words > MAX_WORDS:
+        executable.entry_reason = f"{plan.scratch_words} words of scratch are too many"
+        executable.entry_kind = "python"
+        return slow
+    library = _entry_library()
     executable.entry_kind = "native"
     return abi.make_function(  # type: ignore[no-any-return]  # a builtin function
-        executable.symbol,
-        library.address(SYMBOL),
-        slow,
-        library,
-        executable,
-        table,
-        emitted.objects,
+        executable.symbol, library.address(ENTRY_SYMBOL), plan.header, library, plan.alive
     )
+
+
+@functools.cache
+def _entry_library() -> Library:
+    """The entry's code, the same for all signatures."""
+    return build(entry_text(), (ENTRY_SYMBOL,), host(), abi.function_addresses())
 
 
 def _check(executable: Executable, args_spec: Sequence[Any], out_spec: Any) -> None:

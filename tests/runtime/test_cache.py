@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diffc.runtime.cache import SUFFIX, ObjectCache, default_directory
+from diffc.runtime.cache import SCRATCH, SUFFIX, ObjectCache, default_directory
 
 KEY = "ab" * 32
 
@@ -102,14 +102,14 @@ def test_the_directory_is_bounded_by_last_use(tmp_path):
     for k in range(20):
         cache.put(f"{k:064}", bytes(1000))
         os.utime(tmp_path / f"{k:064}{SUFFIX}", (1000 + k, 1000 + k))
-    (tmp_path / ".left-over.tmp").write_bytes(bytes(1000))
-    os.utime(tmp_path / ".left-over.tmp", (1, 1))
+    (tmp_path / ".left-over.diffc-new").write_bytes(bytes(1000))
+    os.utime(tmp_path / ".left-over.diffc-new", (1, 1))
     (tmp_path / "not ours").write_bytes(bytes(100000))
     assert ObjectCache(tmp_path).get(f"{0:064}") is not None  # used just now
     cache.evict()
     left = files(tmp_path)
     assert "not ours" in left
-    assert ".left-over.tmp" not in left
+    assert ".left-over.diffc-new" not in left
     assert f"{0:064}{SUFFIX}" in left
     assert f"{1:064}{SUFFIX}" not in left
     assert f"{19:064}{SUFFIX}" in left
@@ -185,4 +185,4 @@ def test_processes_share_a_directory(tmp_path):
         for k in range(8):
             found = ObjectCache(tmp_path).get(f"{k:064}")
             assert found is None or found == bytes([k]) * 3000
-    assert not [name for name in files(tmp_path) if name.endswith(".tmp")]
+    assert not [name for name in files(tmp_path) if name.endswith(SCRATCH)]
