@@ -9,6 +9,7 @@ from diffc.ops import (  # noqa: F401  # imported for their declarations
     generate,
     indexing,
     movement,
+    ordering,
     reduction,
     windows,
 )

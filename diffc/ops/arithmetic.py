@@ -168,6 +168,12 @@ def _integer_pow(x: np.ndarray[Any, Any], *, exponent: int) -> Any:
     return np.asarray(result, x.dtype)
 
 
+def _integer_pow_partials(x: Any, out: Any, exponent: int) -> tuple[Any]:
+    if exponent in (0, 1):
+        return (exponent,)
+    return (exponent * (x if exponent == 2 else x.call("integer_pow", exponent=exponent - 1)),)
+
+
 integer_pow = op(
     "integer_pow",
     doc="x to a fixed integer power, by repeated squaring; a negative one is the reciprocal.",
@@ -175,11 +181,7 @@ integer_pow = op(
     numpy=_integer_pow,
     sympy="x**exponent",
     domain="(exponent >= 0) | Ne(x, 0)",
-    derivative=Partials(
-        lambda x, out, exponent: (
-            exponent * x.call("integer_pow", exponent=exponent - 1) if exponent else 0,
-        )
-    ),
+    derivative=Partials(_integer_pow_partials),
     body=Map(lambda x, exponent: power(x, exponent)),
     params=("exponent",),
     dtypes=NUMBERS,

@@ -114,7 +114,7 @@ def _contract_transpose(
         assert y is not None
         return ct.call("contract", y, spec=f"{result},{right}->{left}")
     assert x is not None
-    return x.call("contract", ct, spec=f"{left},{result}->{right}")
+    return ct.wrap(x.operand).call("contract", ct, spec=f"{left},{result}->{right}")
 
 
 contract = op(

@@ -1,7 +1,8 @@
 """Elementary functions of float arrays, element by element.
 
-Their partials are written so that they neither overflow nor cancel where the derivative itself is
-representable: ``logistic`` by ``out * logistic(-x)``, ``arcsin`` by ``(1-x)*(1+x)``.
+Partials avoid cancellation where a form without it costs no more: ``logistic`` by
+``out * logistic(-x)``, ``arcsin`` by ``(1-x)*(1+x)``. None is declared bounded: at nan (and of
+``sin`` and ``cos`` at inf) they are nan.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from diffc.errors import ShapeError
 from diffc.ir.aval import ANY, DTYPES, NUMBERS, Aval, aval
 from diffc.ops.avals import need_dims, need_dtype, need_known_dtype, need_shape, text
 from diffc.ops.declare import Generate, Special, Waived, Zero, op
-from diffc.ops.term import ArrayTerm
+from diffc.ops.term import ArrayTerm, GraphTerm
 
 if TYPE_CHECKING:
     from diffc.ir.index import Dim
@@ -51,6 +51,12 @@ iota = op(
     params=("dtype", "shape", "axis"),
     dtypes=NUMBERS,
 )
+
+
+def positions(near: GraphTerm, shape: tuple[Any, ...], axis: int) -> GraphTerm:
+    """i64 indices along an axis, in the builder of another term."""
+    (value,) = near.builder.emit(iota, (), {"dtype": "i64", "shape": shape, "axis": axis})
+    return GraphTerm(near.builder, value)
 
 
 def _constant_aval(*, dtype: str, shape: tuple[int, ...], data: bytes) -> Aval:

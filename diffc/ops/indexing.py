@@ -35,8 +35,8 @@ from diffc.ops.declare import (
     Waived,
     op,
 )
+from diffc.ops.generate import positions
 from diffc.ops.movement import zeros
-from diffc.ops.reduction import iota
 from diffc.ops.term import GraphTerm, select
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _scatter(
 def _last_writer(near: GraphTerm, indices: list[GraphTerm], x: Aval, axes: Axes) -> Any:
     """Which of the writes of a scatter is the last one at its position: bool[indices' shape]."""
     shape = indices[0].aval.shape
-    numbers = iota(near, (product(shape),), 0).call("reshape", shape=shape)
+    numbers = positions(near, (product(shape),), 0).call("reshape", shape=shape)
     board = aval("i64", tuple(x.shape[axis] for axis in axes))
     all_axes = tuple(range(len(axes)))
     none = GraphTerm(near.builder, literal(-1, board))

@@ -2,31 +2,39 @@
 
 Slow and plain; everything compiled is compared with it. Regions are run by a stack of generators,
 so neither deep nesting nor long graphs recurse. Warnings of NumPy are off: nan and inf are values.
-Results keep the dtype of their avals exactly; on arrays of objects (SymPy's symbols) the same
-facets compute with symbols.
+Results keep the dtype of their avals exactly. Arrays of objects (SymPy's symbols) pass through the
+same facets, except elementwise ones: for those give a ``compute`` of your own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import numpy as np
 
 from diffc.errors import InternalError, UsageError
 from diffc.ir.aval import aval_of
-from diffc.ir.graph import Graph, Literal, Operand, Value
+from diffc.ir.graph import Eqn, Graph, Literal, Operand, Value
 
 Array = np.ndarray[Any, Any]
 Steps = Generator[tuple[Graph, list[Array]], list[Array], list[Array]]
+#: How an equation without regions is computed: from its operands, an array or one for each result.
+Compute = Callable[[Eqn, list[Array]], Any]
 
 
-def evaluate(graph: Graph, arrays: Iterable[Any]) -> list[Array]:
+def by_numpy(eqn: Eqn, arrays: list[Array]) -> Any:
+    """The results of an equation by its op's ``numpy`` facet."""
+    return eqn.op.numpy(*arrays, **eqn.params)
+
+
+def evaluate(graph: Graph, arrays: Iterable[Any], compute: Compute = by_numpy) -> list[Array]:
     """The outputs of ``graph`` on these inputs, as new arrays.
 
     Args:
         graph: a graph whose dimensions are all integers.
         arrays: one array for each input, of its aval (or of dtype object and its shape).
+        compute: what computes equations without regions; to watch them, or to replace facets.
 
     Raises:
         UsageError: an input does not have its aval.
@@ -40,12 +48,12 @@ def evaluate(graph: Graph, arrays: Iterable[Any]) -> list[Array]:
             found = f"{array.dtype}{list(array.shape)}"
             raise UsageError(f"input {value.name} of @{graph.name} is {value.aval}, found {found}")
     with np.errstate(all="ignore"):
-        return [np.array(array) for array in _drive(_run(graph, inputs))]
+        return [np.array(array) for array in _drive(graph, inputs, compute)]
 
 
-def _drive(steps: Steps) -> list[Array]:
+def _drive(graph: Graph, inputs: list[Array], compute: Compute) -> list[Array]:
     """Runs a generator and those it asks for, the innermost first."""
-    stack, answer = [steps], None
+    stack, answer = [_run(graph, inputs, compute)], None
     while True:
         try:
             region, arrays = stack[-1].send(answer)  # type: ignore[arg-type]  # None starts it
@@ -55,21 +63,21 @@ def _drive(steps: Steps) -> list[Array]:
             if not stack:
                 return list(stop.value)
         else:
-            stack.append(_run(region, arrays))
+            stack.append(_run(region, arrays, compute))
             answer = None
 
 
-def _run(graph: Graph, inputs: list[Array]) -> Steps:
+def _run(graph: Graph, inputs: list[Array], compute: Compute) -> Steps:
     """Runs one graph; each array is dropped after its last use."""
     env: dict[Value, Array] = dict(zip(graph.inputs, inputs, strict=True))
     last = _last_uses(graph)
     for position, eqn in enumerate(graph.eqns):
-        facet = eqn.op.numpy
         arrays = [_read(env, operand) for operand in eqn.operands]
         if eqn.regions:
-            results: Any = yield from facet(*arrays, regions=eqn.regions, **eqn.params)
+            steps: Steps = eqn.op.numpy(*arrays, regions=eqn.regions, **eqn.params)
+            results: Any = yield from steps
         else:
-            results = facet(*arrays, **eqn.params)
+            results = compute(eqn, arrays)
         if not isinstance(results, list | tuple):
             results = (results,)
         for value, result in zip(eqn.results, results, strict=True):

@@ -6,7 +6,7 @@ Windows have their own file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from diffc.errors import ShapeError
 from diffc.ir.aval import ANY, Aval, aval
 from diffc.ir.graph import literal
-from diffc.ir.index import TRUE, Dim, eq, ge, lt, ravel, unravel
+from diffc.ir.index import TRUE, Dim, eq, ge, is_nonnegative, lt, ravel, unravel
 from diffc.ops.avals import (
     is_known_zero,
     is_less,
@@ -38,8 +38,8 @@ _ON_SYMBOLS = Waived("its numpy facet runs on arrays of symbols")
 
 
 def zeros(near: GraphTerm, like: Aval) -> GraphTerm:
-    """A zero of an aval, in the builder of another term."""
-    return GraphTerm(near.builder, literal(0, like))
+    """A zero of an aval, of the class and in the builder of another term."""
+    return near.wrap(literal(0, like))
 
 
 # --- reshape, transpose, broadcast, reverse ---------------------------------------------------
@@ -54,8 +54,29 @@ def _reshape_aval(x: Aval, *, shape: tuple[Dim, ...]) -> Aval:
     return x.with_shape(shape)
 
 
+def _groups(source: Sequence[Dim], target: Sequence[Dim]) -> Iterator[tuple[slice, slice]]:
+    """Runs of axes with equal products: each is reshaped by itself, so the indices stay simple."""
+    i = j = 0
+    while i < len(source) or j < len(target):
+        first_i, first_j = i, j
+        have: Dim = 1
+        want: Dim = 1
+        while have != want or (i, j) == (first_i, first_j):
+            if i < len(source) and (is_nonnegative(want - have) or j == len(target)):
+                have, i = have * source[i], i + 1
+            elif j < len(target):
+                want, j = want * target[j], j + 1
+            else:
+                break
+        yield slice(first_i, i), slice(first_j, j)
+
+
 def _reshape_access(indices: Indices, avals: Avals, params: Any) -> Any:
-    return ((0, unravel(ravel(indices, params["shape"]), avals[0].shape), TRUE),)
+    source, target = avals[0].shape, params["shape"]
+    read: list[Dim] = []
+    for run, made_of in _groups(source, target):
+        read += unravel(ravel(indices[made_of], target[made_of]), source[run])
+    return ((0, tuple(read), TRUE),)
 
 
 reshape = op(
@@ -275,8 +296,8 @@ def _pad_transpose(ct: GraphTerm, operands: Any, avals: Avals, params: Any, inde
             for dim, low, gap in zip(avals[0].shape, params["low"], params["interior"], strict=True)
         )
         return ct.call("slice", start=params["low"], stop=stop, step=step)
-    inside = GraphTerm(ct.builder, literal(False, avals[0].with_dtype("bool")))
-    outside = inside.call("pad", GraphTerm(ct.builder, literal(True, aval("bool"))), **params)
+    inside = ct.wrap(literal(False, avals[0].with_dtype("bool")))
+    outside = inside.call("pad", ct.wrap(literal(True, aval("bool"))), **params)
     return select(outside, ct, 0).call("sum", axes=tuple(range(ct.aval.ndim)))
 
 

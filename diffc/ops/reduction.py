@@ -1,4 +1,4 @@
-"""Reductions over axes, cumulative sums, and sorting.
+"""Reductions over axes.
 
 Sums and products keep the dtype; those of f16 run in f32 and round once. ``max`` and ``min``
 propagate nan and share the cotangent evenly among ties.
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import ShapeError
-from diffc.ir.aval import ANY, BOOLS, NUMBERS, Aval, aval
+from diffc.ir.aval import BOOLS, NUMBERS, Aval, aval
 from diffc.ir.graph import literal
 from diffc.ops.avals import is_known_zero, need_axes, need_dtype, product
-from diffc.ops.declare import Fold, Linear, Linearized, Special, Waived, Zero, op
+from diffc.ops.declare import Fold, Linear, Linearized, Waived, Zero, op
 from diffc.ops.term import GraphTerm, select
 
 Array = np.ndarray[Any, Any]
@@ -37,7 +37,7 @@ def _reduce_rule(dtypes: frozenset[str], has_identity: bool) -> Callable[..., Av
     return rule
 
 
-def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype in which sums and products of ``dtype`` run."""
     return np.dtype(np.float32) if dtype == np.float16 else dtype
 
@@ -55,11 +55,11 @@ def _sum_transpose(
 
 
 def _sum(x: Array, *, axes: Axes) -> Array:
-    return np.asarray(np.sum(x, axis=axes, dtype=_wide(x.dtype))).astype(x.dtype, copy=False)
+    return np.asarray(np.sum(x, axis=axes, dtype=wide(x.dtype))).astype(x.dtype, copy=False)
 
 
 def _prod(x: Array, *, axes: Axes) -> Array:
-    return np.asarray(np.prod(x, axis=axes, dtype=_wide(x.dtype))).astype(x.dtype, copy=False)
+    return np.asarray(np.prod(x, axis=axes, dtype=wide(x.dtype))).astype(x.dtype, copy=False)
 
 
 sum_ = op(
@@ -233,99 +233,3 @@ def _arg(name: str, doc: str, numpy: Any) -> None:
 
 _arg("argmax", "Index of the first greatest element; of the first nan, if any.", np.argmax)
 _arg("argmin", "Index of the first least element; of the first nan, if any.", np.argmin)
-
-
-# --- cumulative sums, sorting -----------------------------------------------------------------
-
-
-def _along_axis(dtypes: frozenset[str]) -> Callable[..., Aval]:
-    def rule(x: Aval, *, axis: int) -> Aval:
-        need_dtype(0, x, dtypes)
-        need_axes((axis,), x.ndim, x, "axis")
-        return x
-
-    return rule
-
-
-def _cumsum_aval(x: Aval, *, axis: int, reverse: bool) -> Aval:
-    need_dtype(0, x, NUMBERS)
-    need_axes((axis,), x.ndim, x, "axis")
-    return x
-
-
-def _cumsum(x: Array, *, axis: int, reverse: bool) -> Array:
-    source = np.flip(x, axis) if reverse else x
-    result = np.cumsum(source, axis, dtype=_wide(x.dtype)).astype(x.dtype, copy=False)
-    return np.flip(result, axis) if reverse else result
-
-
-cumsum = op(
-    "cumsum",
-    doc="Sums of the elements up to each one along `axis`; from the end if `reverse`.",
-    aval=_cumsum_aval,
-    numpy=_cumsum,
-    sympy=_ON_SYMBOLS,
-    derivative=Linear(
-        lambda ct, operands, avals, params, index: ct.call(
-            "cumsum", axis=params["axis"], reverse=not params["reverse"]
-        )
-    ),
-    body=Special("cumsum"),
-    params=("axis", "reverse"),
-    dtypes=NUMBERS,
-)
-
-
-def iota(near: GraphTerm, shape: tuple[Any, ...], axis: int) -> GraphTerm:
-    """i64 indices along an axis, in the builder of another term."""
-    from diffc.ops.registry import find
-
-    params = {"dtype": "i64", "shape": shape, "axis": axis}
-    (value,) = near.builder.emit(find("iota"), (), params)
-    return GraphTerm(near.builder, value)
-
-
-def _sort_jvp(
-    operands: tuple[GraphTerm, ...],
-    tangents: tuple[GraphTerm | None, ...],
-    out: GraphTerm,
-    params: Any,
-) -> Any:
-    (x,), (x_dot,), axis = operands, tangents, params["axis"]
-    assert x_dot is not None
-    order = x.call("argsort", axis=axis)
-    indices = [order if k == axis else iota(x, x.aval.shape, k) for k in range(x.aval.ndim)]
-    axes = tuple(range(x.aval.ndim))
-    return x_dot.call("gather", *indices, axes=axes, mode="clip")
-
-
-sort = op(
-    "sort",
-    doc="Elements in increasing order along `axis`; nan last.",
-    aval=_along_axis(ANY),
-    numpy=lambda x, *, axis: np.sort(x, axis, kind="stable"),
-    sympy=_ON_SYMBOLS,
-    domain="distinct(x)",
-    derivative=Linearized(_sort_jvp, source="a permutation is linear: tangents in the same order"),
-    body=Special("sort"),
-    params=("axis",),
-    dtypes=ANY,
-)
-
-
-def _argsort_aval(x: Aval, *, axis: int) -> Aval:
-    need_axes((axis,), x.ndim, x, "axis")
-    return x.with_dtype("i64")
-
-
-argsort = op(
-    "argsort",
-    doc="Indices that sort along `axis`; equal elements keep their order.",
-    aval=_argsort_aval,
-    numpy=lambda x, *, axis: np.argsort(x, axis, kind="stable"),
-    sympy=_ON_SYMBOLS,
-    derivative=Zero("its results are indices"),
-    body=Special("sort"),
-    params=("axis",),
-    dtypes=ANY,
-)

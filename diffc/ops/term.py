@@ -111,6 +111,10 @@ class GraphTerm(Term):
         """Dtype and shape."""
         return self.operand.aval
 
+    def wrap(self, operand: Operand) -> Self:
+        """Another operand as a term of this one's class and builder."""
+        return type(self)(self.builder, operand)
+
     def lift(self, value: bool | int | float) -> GraphTerm:
         """A literal of this term's aval."""
         return GraphTerm(self.builder, literal(value, self.aval))

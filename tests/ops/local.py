@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from diffc.ir.graph import Builder, literal
+from diffc.ir.aval import Aval
+from diffc.ir.graph import Builder, Graph, literal
 from diffc.ops.declare import Linear, Linearized, Partials, Routes
 from diffc.ops.interpret import evaluate
 from diffc.ops.term import GraphTerm, select
@@ -74,6 +75,18 @@ def _emit(builder: Builder, sample: Sample, terms: list[Any]) -> GraphTerm:
 
 def transposed(sample: Sample, ct: Array, index: int) -> Array:
     """The cotangent of operand ``index`` of a linear op."""
+    graph, read = _transpose(sample, index)
+    (array,) = evaluate(graph, [ct, *(sample.arrays[k] for k in read)])
+    return array
+
+
+def transposed_aval(sample: Sample, index: int) -> Aval:
+    """The aval of that cotangent; no arrays are needed."""
+    return _transpose(sample, index)[0].output_avals[0]
+
+
+def _transpose(sample: Sample, index: int) -> tuple[Graph, list[int]]:
+    """The graph from the cotangent, and the operands at the positions given with it."""
     fact = sample.op.fact(sample.params)
     assert isinstance(fact, Linear)
     places = tuple(range(len(sample.avals))) if fact.operands is None else fact.operands
@@ -82,13 +95,12 @@ def transposed(sample: Sample, ct: Array, index: int) -> Array:
     builder = Builder("transpose")
     term = GraphTerm(builder, builder.input(out))
     operands: list[GraphTerm | None] = []
-    given = [ct]
+    read = []
     for k, like in enumerate(sample.avals):
         if k in hidden:
             operands.append(None)
         else:
             operands.append(GraphTerm(builder, builder.input(like)))
-            given.append(sample.arrays[k])
+            read.append(k)
     found = fact.transpose(term, tuple(operands), sample.avals, sample.params, index)
-    (array,) = evaluate(builder.build([found.operand]), given)
-    return array
+    return builder.build([found.operand]), read

@@ -1,5 +1,6 @@
 """Every op of the registry: each facet against another one."""
 
+import itertools
 import math
 import warnings
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import diffc.ops
-from diffc.ir.aval import FLOATS, aval_of
+from diffc.ir.aval import FLOATS, aval, aval_of
 from diffc.ir.index import Symbol, Var, evaluate, substitute
 from diffc.ops.declare import (
     ByParams,
@@ -26,7 +27,7 @@ from diffc.ops.declare import (
     Zero,
 )
 from diffc.ops.term import ArrayTerm
-from tests.ops.local import jvp, run, transposed
+from tests.ops.local import jvp, run, transposed, transposed_aval
 from tests.ops.samples import Sample, cases, elementwise_avals, fill, op_dtypes, samples, specials
 from tests.ops.symbols import NAMES, SymbolTerm, meaning
 
@@ -161,6 +162,44 @@ def test_move_is_numpy(op):
             open_ &= ~chosen
         assert not open_.any(), sample
         same(found, expected)
+
+
+@given(st.permutations([1, 2, 2, 3, 5]), st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
+def test_reshape_reads_by_position(factors, cuts, other_cuts):
+    def shape(places):
+        ends = sorted(places | {0, 5})
+        return tuple(math.prod(factors[i:j]) for i, j in itertools.pairwise(ends))
+
+    source, target = shape(cuts), shape(other_cuts)
+    op = diffc.ops.find("reshape")
+    indices = tuple(Var(f"i{k}", length) for k, length in enumerate(target))
+    ((_, where, _),) = op.body.access(indices, (aval("f32", source),), {"shape": target})
+    env = dict(zip(indices, np.indices(target), strict=True))
+    read = tuple(np.broadcast_to(evaluate(w, env), target) for w in where)
+    expected = np.arange(60).reshape(target)
+    np.testing.assert_array_equal(np.arange(60).reshape(source)[read], expected)
+
+
+@every([op for op in OPS if isinstance(op.body, Move)])
+def test_move_of_a_symbol_holds_for_its_sizes(op):
+    n = Symbol("n")
+    for case in cases(op):
+        general, size = case.sample("f32", n), max(*case.sizes, 7)
+        special = case.sample("f32", size)
+        reads, envs = [], []
+        for use in (general, special):
+            (result,) = op.infer(use.avals, use.params, ())
+            indices = tuple(Var(f"i{k}", dim) for k, dim in enumerate(result.shape))
+            reads.append(op.body.access(indices, use.avals, use.params))
+            envs.append(indices)
+        grid = np.indices(result.shape)
+        envs = [{n: size, **dict(zip(indices, grid, strict=True))} for indices in envs]
+        for (left, where, guard), (right, known, decided) in zip(*reads, strict=True):
+            assert left == right
+            np.testing.assert_array_equal(guard.evaluate(envs[0]), decided.evaluate(envs[1]))
+            for mine, other in zip(where, known, strict=True):
+                found, expected = evaluate(mine, envs[0]), evaluate(other, envs[1])
+                np.testing.assert_array_equal(found, expected, err_msg=str(general))
 
 
 @every([op for op in OPS if isinstance(op.body, Fold)])
@@ -316,6 +355,17 @@ def test_transpose_is_adjoint(op):
             assert np.sum(found * tangent) == left, (sample, k)  # integers: exactly
             seen += 1
     assert seen
+
+
+@every(of(Linear, ByParams))
+def test_transpose_of_a_symbol(op):
+    for case in cases(op):
+        sample = case.sample("f64", Symbol("n"))
+        fact = op.fact(sample.params)
+        if sample.params.get("mode") == "clip" or not isinstance(fact, Linear):
+            continue  # clipping compares with the dimension, which must be known
+        for k in range(len(sample.avals)) if fact.operands is None else fact.operands:
+            assert transposed_aval(sample, k) == sample.avals[k], sample
 
 
 @every(of(ByParams))

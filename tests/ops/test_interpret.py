@@ -12,7 +12,7 @@ from diffc.errors import ExecutionError, InternalError, UsageError
 from diffc.ir.aval import aval
 from diffc.ir.graph import Builder, literal
 from diffc.ops.declare import Op
-from diffc.ops.interpret import evaluate
+from diffc.ops.interpret import by_numpy, evaluate
 
 F32 = aval("f32", (2,))
 
@@ -103,6 +103,24 @@ def test_symbols_go_through_regions():
     a, b, c, s = sympy.symbols("a b c s")
     assert final.item() == a + b + c + s
     assert ys.tolist() == [b + c + s, c + s, s]
+
+
+def test_elementwise_symbols_need_a_compute():
+    builder = Builder()
+    x = builder.input(aval("f32", (2, 3)), "x")
+    graph = builder.build([emit(builder, "sum", emit(builder, "tanh", x), axes=(1,))])
+    seen = []
+
+    def compute(eqn, arrays):
+        seen.append(eqn.op.name)
+        if eqn.op.is_elementwise:
+            return np.vectorize(sympy.tanh, otypes=[object])(*arrays)
+        return by_numpy(eqn, arrays)
+
+    symbols = np.array(sympy.symbols("a:6"), object).reshape(2, 3)
+    (found,) = evaluate(graph, [symbols], compute)
+    assert found.tolist() == [sum(map(sympy.tanh, row)) for row in symbols]
+    assert seen == ["tanh", "sum"]
 
 
 def test_wrong_inputs_are_named():
