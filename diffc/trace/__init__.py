@@ -1,0 +1,49 @@
+"""Tracing: a NumPy function becomes a graph by being run once on tracers.
+
+``trace`` runs a function and gives a ``Traced``; ``subtrace``, ``inline`` and ``emit`` serve
+transforms and control flow within a running trace. What NumPy functions mean on tracers is in
+tables that the modules of this package fill; users' code reaches them through names that are
+rebound for the time of the trace.
+"""
+
+from diffc.trace import (  # noqa: F401  # these fill the tables
+    borders,
+    choose,
+    create,
+    indexing,
+    linear,
+    reductions,
+    shapes,
+    ufuncs,
+)
+from diffc.trace.context import ValueNeeded, active
+from diffc.trace.location import here, line
+from diffc.trace.run import (
+    Abstract,
+    Captured,
+    Traced,
+    abstract,
+    emit,
+    inline,
+    subtrace,
+    trace,
+    trace_flat,
+)
+from diffc.trace.tracer import Tracer
+
+__all__ = [
+    "Abstract",
+    "Captured",
+    "Traced",
+    "Tracer",
+    "ValueNeeded",
+    "abstract",
+    "active",
+    "emit",
+    "here",
+    "inline",
+    "line",
+    "subtrace",
+    "trace",
+    "trace_flat",
+]

@@ -1,0 +1,261 @@
+"""Traces, the stack of them in each thread, and the cells that arrays under trace live in.
+
+A :class:`Cell` is what a NumPy array's memory is: it holds the current SSA value, and a write
+replaces it. A cell belongs to one trace. An inner trace that meets a cell of an outer one makes a
+local cell, whose first value is a hidden input (or the literal itself); a write to it is an effect
+that the trace reports, so the outer cell is never touched from within.
+
+Invariants: values held by a cell are operands of its own trace's builder; a trace emits only while
+it is on top of its thread's stack; after that its tracers are leaks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from diffc.errors import DiffcError, DtypeError, InternalError, TraceError
+from diffc.ir.aval import Aval, aval_of
+from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
+from diffc.ops.interpret import evaluate
+from diffc.ops.registry import find
+from diffc.trace.location import here, line
+
+Array = np.ndarray[Any, Any]
+
+
+class ValueNeeded(TraceError):
+    """The code asked for the value of a traced array; a concrete trace can answer."""
+
+
+class Cell:
+    """One array's memory under trace.
+
+    Attributes:
+        trace: the trace it belongs to.
+        value: the current SSA value.
+        written: whether it was written in place.
+        captured: the captured array or outer cell that it stands for, or None.
+        name: the user's name for it, or "".
+    """
+
+    __slots__ = ("captured", "name", "trace", "value", "written")
+
+    def __init__(
+        self, trace: Trace, value: Operand, name: str = "", captured: Array | Cell | None = None
+    ) -> None:
+        self.trace = trace
+        self.value = value
+        self.written = False
+        self.captured = captured
+        self.name = name
+
+
+class Trace:
+    """One run of a function on tracers.
+
+    Attributes:
+        builder: what the equations go to.
+        parent: the trace that was on top when this one began, or None.
+        hidden: cells of hidden inputs, in the order of the inputs.
+        concrete: values of the inputs when the trace may answer questions for values, else None.
+    """
+
+    __slots__ = (
+        "_constants",
+        "_known",
+        "_local",
+        "alive",
+        "builder",
+        "concrete",
+        "hidden",
+        "name",
+        "parent",
+    )
+
+    def __init__(self, name: str, parent: Trace | None, *, concrete: bool = False) -> None:
+        self.name = name
+        self.parent = parent
+        self.builder = Builder(name)
+        self.alive = True
+        self.concrete = concrete
+        self.hidden: list[Cell] = []
+        self._known: dict[Value, Array] = {}  # of inputs too, in a concrete trace
+        self._constants: dict[Value, Array] = {}  # of what depends on no input
+        self._local: dict[int, tuple[Any, Cell]] = {}  # id -> (kept alive, local cell)
+
+    def emit(
+        self,
+        name: str,
+        operands: tuple[Operand, ...],
+        params: Mapping[str, Any],
+        regions: tuple[Graph, ...] = (),
+    ) -> tuple[Value, ...]:
+        """Appends an equation at the user's line."""
+        loc = here()
+        try:
+            return self.builder.emit(find(name), operands, params, regions, loc)
+        except DiffcError as error:
+            raise error.at(None if loc is None else str(loc)) from None
+
+    def input(self, aval: Aval, name: str, value: Array | None = None) -> Value:
+        """A new input; ``value`` is what it holds in a concrete trace."""
+        found = self.builder.input(aval, name)
+        if value is not None:
+            self._known[found] = value
+        return found
+
+    def capture(self, array: Array) -> Cell:
+        """The cell of an array made outside: a hidden input, one per array object."""
+        known = self._local.get(id(array))
+        if known is not None:
+            return known[1]
+        if self.parent is not None:
+            cell = self._localize(self.parent.capture(array))
+        else:
+            try:
+                aval = aval_of(array)
+            except ValueError as error:
+                raise DtypeError(f"captured array: {error}", location=line()) from None
+            value = self.input(aval, "captured", array if self.concrete else None)
+            cell = Cell(self, value, "", array)
+            self.hidden.append(cell)
+        self._local[id(array)] = (array, cell)
+        return cell
+
+    def localize(self, cell: Cell) -> Cell:
+        """This trace's cell for a cell of its own or of an outer trace.
+
+        Raises:
+            TraceError: the cell's trace has ended, or runs in another thread.
+        """
+        if cell.trace is self:
+            return cell
+        known = self._local.get(id(cell))
+        if known is not None:
+            return known[1]
+        if self.parent is None or not cell.trace.alive:
+            raise leaked(cell)
+        local = self._localize(self.parent.localize(cell))
+        self._local[id(cell)] = (cell, local)
+        return local
+
+    def _localize(self, outer: Cell) -> Cell:
+        """A local cell for a cell of the parent."""
+        known = self._local.get(id(outer))
+        if known is not None:
+            return known[1]
+        value = outer.value
+        if isinstance(value, Value):
+            assert self.parent is not None
+            known_value = self.parent.ask(value) if self.concrete else None
+            name = outer.name or value.name or "captured"
+            local = Cell(self, self.input(value.aval, name, known_value), outer.name, outer)
+            self.hidden.append(local)
+        else:
+            local = Cell(self, value, outer.name, outer)
+        self._local[id(outer)] = (outer, local)
+        return local
+
+    def written_outer(self) -> list[tuple[Cell, Operand]]:
+        """Cells of the parent that were written here, with their last values."""
+        found: dict[int, tuple[Cell, Operand]] = {}
+        for _, local in self._local.values():
+            if local.written and isinstance(local.captured, Cell):
+                found[id(local.captured)] = (local.captured, local.value)
+        return list(found.values())
+
+    def ask(self, operand: Operand, *, static: bool = False) -> Array | None:
+        """The value of an operand that depends on no input, or of any one in a concrete trace.
+
+        ``static``: only the former, also in a concrete trace.
+        """
+        if isinstance(operand, Literal):
+            return np.full(operand.aval.shape, operand.value, operand.aval.numpy)  # type: ignore[arg-type]
+        known = self._constants if static or not self.concrete else self._known
+        if operand in known:
+            return known[operand]
+        needed: dict[Eqn, None] = {}
+        sources: list[Value] = []
+        stack = [operand]
+        while stack:
+            value = stack.pop()
+            if value in known:
+                sources.append(value)
+            elif value.eqn is None:
+                return None
+            elif value.eqn not in needed:
+                needed[value.eqn] = None
+                stack.extend(x for x in value.eqn.operands if isinstance(x, Value))
+        sources = list(dict.fromkeys(sources))
+        eqns = tuple(eqn for eqn in self.builder.eqns if eqn in needed)
+        graph = Graph("asked", tuple(sources), eqns, (operand,))
+        (answer,) = evaluate(graph, [known[source] for source in sources])
+        known[operand] = np.asarray(answer)
+        return known[operand]
+
+
+class _Stack(threading.local):
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+
+
+_STACK = _Stack()
+
+
+def active() -> bool:
+    """Whether a trace is running in this thread."""
+    return bool(_STACK.traces)
+
+
+def current() -> Trace:
+    """The innermost trace of this thread.
+
+    Raises:
+        TraceError: none is running, so whatever asks has leaked out of its trace.
+    """
+    traces = _STACK.traces
+    if not traces:
+        raise TraceError(
+            "a traced array is used outside the trace that made it",
+            location=line(),
+            hint="return it from the function instead of storing it",
+        )
+    return traces[-1]
+
+
+def leaked(cell: Cell) -> TraceError:
+    """The error for a tracer whose trace has ended or belongs to another thread."""
+    name = f" {cell.name!r}" if cell.name else ""
+    value = cell.value
+    made = value.eqn.loc if isinstance(value, Value) and value.eqn is not None else None
+    origin = f", made at {made}," if made is not None else ""
+    state = "has ended" if not cell.trace.alive else "runs in another thread"
+    return TraceError(
+        f"the traced array{name} {value.aval}{origin} leaked out of the trace of "
+        f"{cell.trace.name!r}, which {state}",
+        location=line(),
+        hint="return it from the function instead of storing it in a global, list or attribute",
+    )
+
+
+def run_in(trace: Trace, body: Callable[[], Any]) -> Any:
+    """Calls ``body`` with ``trace`` on top of this thread's stack; ends the trace in any case."""
+    traces = _STACK.traces
+    if trace.parent is not (traces[-1] if traces else None):
+        raise InternalError("a trace must be started from the trace that is its parent")
+    traces.append(trace)
+    try:
+        return body()
+    finally:
+        traces.pop()
+        trace.alive = False
+
+
+def innermost() -> Trace | None:
+    """The innermost trace of this thread, or None."""
+    traces = _STACK.traces
+    return traces[-1] if traces else None

@@ -1,0 +1,53 @@
+"""The user's line: the innermost frame outside diffc and NumPy.
+
+Walking the frames costs well under a microsecond; what is known of a code object, and the location
+of one of its instructions, is remembered.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import CodeType, FrameType
+
+import numpy as np
+
+import diffc
+from diffc.ir.graph import Location
+
+_OURS = tuple(
+    os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep for module in (diffc, np)
+)
+_IS_OURS: dict[CodeType, bool] = {}
+_LOCATIONS: dict[tuple[CodeType, int], Location] = {}
+
+
+def is_internal(code: CodeType) -> bool:
+    """Whether the code belongs to diffc or NumPy (or is generated, as by ``contextlib``)."""
+    found = _IS_OURS.get(code)
+    if found is None:
+        name = code.co_filename
+        found = _IS_OURS[code] = name.startswith(_OURS) or name.startswith("<frozen ")
+    return found
+
+
+def here() -> Location | None:
+    """Location of the user's innermost frame; None when there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not is_internal(code):
+            key = (code, frame.f_lasti)
+            found = _LOCATIONS.get(key)
+            if found is None:
+                found = Location(code.co_filename, frame.f_lineno, code.co_qualname)
+                _LOCATIONS[key] = found
+            return found
+        frame = frame.f_back
+    return None
+
+
+def line() -> str | None:
+    """The user's line as ``file:line``, for errors."""
+    found = here()
+    return None if found is None else str(found)

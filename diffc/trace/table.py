@@ -1,0 +1,103 @@
+"""The table of NumPy functions that can be traced, and how a call finds its entry.
+
+Entries are keyed by the name under which users reach them: ``sum``, ``linalg.norm``. Modules of
+this package fill the table with :func:`implements`; nothing here knows single functions.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from diffc.errors import TraceError
+from diffc.trace.location import line
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
+_ACCEPTED: dict[str, frozenset[str] | None] = {}
+_NAMES: dict[Any, str] = {}
+
+
+def implements(*names: str) -> Callable[[F], F]:
+    """Enters a function under NumPy's names for it."""
+
+    def enter(function: F) -> F:
+        for name in names:
+            if name in FUNCTIONS:
+                raise ValueError(f"{name} is entered twice")
+            FUNCTIONS[name] = function
+            parameters = inspect.signature(function).parameters.values()
+            _ACCEPTED[name] = (
+                None
+                if any(p.kind is p.VAR_KEYWORD for p in parameters)
+                else frozenset(p.name for p in parameters)
+            )
+        return function
+
+    return enter
+
+
+def name_of(function: Any) -> str:
+    """The name of a NumPy function or ufunc: ``sum``, ``linalg.norm``."""
+    if not _NAMES:
+        for prefix, module in (("", np), ("linalg.", np.linalg), ("fft.", np.fft)):
+            for name in dir(module):
+                if name.startswith("_"):
+                    continue
+                found = getattr(module, name)
+                if callable(found) and not isinstance(found, type):
+                    known = _NAMES.get(found)
+                    if known is None or (known not in FUNCTIONS and prefix + name in FUNCTIONS):
+                        _NAMES[found] = prefix + name
+    try:
+        known = _NAMES.get(function)
+    except TypeError:
+        known = None
+    return known or getattr(function, "__name__", repr(function))
+
+
+def dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Calls the traced meaning of a NumPy function (or of the name of one).
+
+    Raises:
+        TraceError: there is none, or not with these keywords.
+    """
+    name = function if isinstance(function, str) else name_of(function)
+    found = FUNCTIONS.get(name)
+    if found is None:
+        raise unknown(name)
+    if not kwargs:
+        return found(*args)
+    accepted = _ACCEPTED[name]
+    out = None
+    if "out" in kwargs and accepted is not None and "out" not in accepted:
+        kwargs = dict(kwargs)
+        out = kwargs.pop("out")
+    if accepted is not None:
+        for key in kwargs:
+            if key not in accepted:
+                raise TraceError(
+                    f"np.{name.removeprefix('ndarray.')}(..., {key}=...) can't be traced",
+                    location=line(),
+                    hint=f"leave {key} out, or write the function with others of np",
+                )
+    result = found(*args, **kwargs)
+    if out is None:
+        return result
+    FUNCTIONS["__store__"](out, result, f"np.{name}(..., out=)")
+    return out
+
+
+def unknown(name: str) -> TraceError:
+    """The error for a NumPy function without traced meaning."""
+    return TraceError(
+        f"np.{name} can't be traced",
+        location=line(),
+        hint="write it with other functions of np, or call it outside the traced function; "
+        "diffc.numpy lists what can be traced",
+    )
