@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,10 @@ from typing import Any
 
 from benchmarks import check, inputs, machine, peers, summary, wire
 from benchmarks.workloads import WORKLOADS
+
+# Threads of a BLAS or OpenMP pool go on spinning when their work is done, and would take a core from
+# the next peer: with several threads a turn begins after they have gone to sleep.
+PAUSE_SECONDS = 0.06
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -163,6 +168,8 @@ def take_turns(results: list[Result], processes: dict, settings: Settings) -> No
         for result in turn:
             if result.problem:
                 continue
+            if settings.threads > 1:
+                time.sleep(PAUSE_SECONDS)
             answer = processes[result.peer].ask("chunk", result.units)
             if problem_of(result, answer):
                 continue
