@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import mpmath as mp
 import numpy as np
@@ -105,6 +106,7 @@ class Fit:
     dtype: str
     fixed: tuple[float, ...] = ()
     sequential: int = 4
+    first_again: bool = False
 
     def run(self) -> tuple[list[float], float]:
         """Coefficients, lowest power first, and the log2 of the largest weighted error."""
@@ -121,6 +123,13 @@ class Fit:
             found, _ = remez(grid, rest, weights, range(start, self.terms))
             many = start >= len(self.fixed) + self.sequential
             known += [rounded(c, self.dtype) for c in (found if many else found[:1])]
+        if self.first_again:
+            # Much smaller than the others, so rounded more finely: it makes up for them.
+            rest = [
+                v - sum(c * x**p for p, c in enumerate(known) if p)
+                for v, x in zip(exact, grid, strict=True)
+            ]
+            known[0] = rounded(remez(grid, rest, weights, [0])[0][0], self.dtype)
         worst = max(
             abs(w * (v - sum(c * x**p for p, c in enumerate(known))))
             for v, x, w in zip(exact, grid, weights, strict=True)
@@ -165,6 +174,17 @@ def log1p_tail(x: mp.mpf) -> mp.mpf:
     return (mp.log1p(x) - x) / (x * x) if x else mp.mpf("-0.5")
 
 
+def log_slope(base: int, x: mp.mpf) -> mp.mpf:
+    """P of log(1 + x) = x P(x), to the given base."""
+    return (mp.log1p(x) / x if x else mp.mpf(1)) / mp.log(base)
+
+
+def log_slope_rest(base: int, x: mp.mpf) -> mp.mpf:
+    """The same less the first 24 bits of 1 / log(base)."""
+    scale = mp.mpf(2) ** (23 if base == 2 else 25)
+    return log_slope(base, x) - mp.floor(scale / mp.log(base)) / scale
+
+
 def atanh_tail(z: mp.mpf) -> mp.mpf:
     """P of atanh(s) = s (1 + z/3 + z*z*P(z)), z = s*s."""
     s = mp.sqrt(z)
@@ -181,10 +201,19 @@ def fits() -> dict[str, Fit]:
                  fixed=(0.5,))  # fmt: skip
     made["LOG1P_F32"] = Fit(log1p_tail, lambda x: x * x / mp.log1p(x), mp.mpf("-0.2501"),
                             mp.mpf("0.5001"), 9, "f32", (-0.5,))  # fmt: skip
+    for base in (2, 10):
+        made[f"LOG{base}_F32"] = Fit(partial(log_slope_rest, base), lambda x: x / mp.log1p(x),
+                                     mp.mpf("-0.2501"), mp.mpf("0.5001"), 10, "f32",
+                                     first_again=True)  # fmt: skip
+    made["LOG2_WIDE"] = Fit(partial(log_slope, 2), lambda x: x / mp.log1p(x), mp.mpf("-0.2501"),
+                            mp.mpf("0.5001"), 13, "f64")  # fmt: skip
+    made["EXP2_WIDE"] = Fit(lambda x: mp.mpf(2) ** x, lambda x: mp.mpf(2) ** -x, mp.mpf("-0.5"),
+                            mp.mpf("0.5"), 7, "f64")  # fmt: skip
     made["LOG_F64"] = Fit(root(lambda s: (mp.atanh(s) / s - 1) * 2 / (s * s)),
                           root(lambda s: s * s * s / (2 * mp.atanh(s))), TINY, ATANH_RANGE, 8,
                           "f64")  # fmt: skip
-    made |= both("ATANH", atanh_tail, root(lambda s: s**5 / mp.atanh(s)), TINY, ATANH_RANGE, 3, 9)
+    made["ATANH_F64"] = Fit(atanh_tail, root(lambda s: s**5 / mp.atanh(s)), TINY, ATANH_RANGE, 9,
+                            "f64")  # fmt: skip
     made |= both("SIN", *odd_tail(mp.sin), TINY, QUARTER_PI, 4, 7)
     made |= both("COS", root(lambda x: (mp.cos(x) - 1 + x * x / 2) / x**4),
                  root(lambda x: x**4 / mp.cos(x)), TINY, QUARTER_PI, 3, 6)  # fmt: skip

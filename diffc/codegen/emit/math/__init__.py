@@ -75,7 +75,7 @@ FUNCTIONS: Mapping[str, Function] = {
         Function("expm1", 1, 1.5, 2.0, 2.5, 2.5),
         Function("log", 1, 1.0, 1.0, 1.5, 1.5),
         Function("log2", 1, 2.0, 1.5, 2.0, 1.5),
-        Function("log10", 1, 1.5, 1.5, 1.5, 1.5),
+        Function("log10", 1, 2.0, 1.5, 1.5, 1.5),
         Function("log1p", 1, 2.0, 2.0, 2.5, 2.5),
         Function("logistic", 1, 1.5, 1.5, 3.0, 3.0),
         Function("tanh", 1, 1.5, 3.0, 2.5, 3.5),
@@ -89,6 +89,6 @@ FUNCTIONS: Mapping[str, Function] = {
         Function("arcsin", 1, 2.0, 2.0, 2.0, 2.0),
         Function("arccos", 1, 2.0, 2.0, 2.0, 2.0),
         Function("erf", 1, 1.5, 1.5, 2.0, 2.0),
-        Function("pow", 2, 1.5, 1.5, 2.0, 2.0),
+        Function("pow", 2, 1.0, 1.5, 1.0, 2.0),
     )
 }

@@ -5,6 +5,7 @@ log(1 + f) = f - f*f/2 + s (f*f/2 + s*s R(s*s)) with s = f / (2 + f).
 """
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 from diffc.codegen.emit.math import coefficients as co
@@ -88,10 +89,33 @@ class Logarithms(Vector):
         total, error = self.fast_two_sum(self.mul(e, octave), lead)
         return self._guard(x, self.add(total, self.add(error, tail)))
 
+    def _log_base_quick(
+        self, x: str, per_log: Fraction, per_octave: Fraction, slope: Sequence[float]
+    ) -> str:
+        """The same for f32 with fused multiply-add.
+
+        log(1 + f) = f (h + P(f)) with the first 24 bits h of the scale.
+        """
+        e, m = self.exponent_and_mantissa(x)
+        f = self.sub(m, 1.0)
+        high, _ = split(per_log, self.scalar, 24)
+        p = self.polynomial(f, slope)
+        if per_octave == 1:
+            y = self.add(e, self.mul_add(f, high, self.mul(f, p)))
+        else:
+            octave, octave_low = split(per_octave, self.scalar, 24)
+            y = self.mul_add(f, high, self.mul_add(f, p, self.mul(e, octave_low)))
+            y = self.mul_add(e, octave, y)
+        return y if self.native512 else self._guard(x, y)
+
     def log2(self, x: str) -> str:
         """Logarithm to base 2; exact for powers of 2."""
+        if self.is_single and self.fused:
+            return self._log_base_quick(x, LOG2_E, Fraction(1), co.LOG2_F32)
         return self._log_base(x, LOG2_E, Fraction(1))
 
     def log10(self, x: str) -> str:
         """Logarithm to base 10."""
+        if self.is_single and self.fused:
+            return self._log_base_quick(x, LOG10_E, LOG10_2, co.LOG10_F32)
         return self._log_base(x, LOG10_E, LOG10_2)

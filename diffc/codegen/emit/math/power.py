@@ -1,6 +1,7 @@
-"""pow: x ** y through a logarithm in twice the precision.
+"""pow: x ** y through a logarithm with more bits than the result.
 
-log(x) = e ln 2 + 2 atanh(s) with s = f / (2 + f) as a pair, y log(x) as a pair, exp of it.
+f32 goes through f64: 2 ** (y log2(x)). f64 takes pairs: log(x) = e ln 2 + 2 atanh(s) with
+s = f / (2 + f), then y log(x), and exp of that.
 """
 
 import math
@@ -9,6 +10,7 @@ from fractions import Fraction
 from diffc.codegen.emit.math import coefficients as co
 from diffc.codegen.emit.math.constants import LN2, split
 from diffc.codegen.emit.math.exponential import Exponentials
+from diffc.codegen.emit.math.vector import Vector
 
 __all__ = ["Powers"]
 
@@ -30,10 +32,10 @@ class Powers(Exponentials):
         s, s_low = self.fast_two_sum(s, s_low)
         z, z_low = self.two_product(s, s)
         z_low = self.mul_add(self.add(s, s), s_low, z_low)
-        third, third_low = split(Fraction(1, 3), self.scalar, 24 if self.is_single else 53)
+        third, third_low = split(Fraction(1, 3), self.scalar, 53)
         u, u_low = self.two_product(z, third)
         u_low = self.mul_add(z, third_low, self.mul_add(z_low, third, u_low))
-        rest = self.polynomial(z, self.table(co.ATANH_F32, co.ATANH_F64))
+        rest = self.polynomial(z, co.ATANH_F64)
         u, error = self.fast_two_sum(u, self.mul(self.mul(z, z), rest))
         u_low = self.add(u_low, error)
         v, v_low = self.two_product(s, u)
@@ -46,7 +48,7 @@ class Powers(Exponentials):
         """log(a) as a pair; infinite high part at 0 and infinity."""
         e, m = self.exponent_and_mantissa(a)
         t, t_low = self._twice_atanh(m)
-        octave, octave_low = split(LN2, self.scalar, 15 if self.is_single else 41)
+        octave, octave_low = split(LN2, self.scalar, 41)
         high, low = self.fast_two_sum(self.mul(e, octave), t)
         low = self.add(low, self.mul_add(e, octave_low, t_low))
         high, low = self.fast_two_sum(high, low)
@@ -63,9 +65,9 @@ class Powers(Exponentials):
         is_odd = self.mask_and(self.compare("one", whole, half), self.compare("olt", a, 2 * edge))
         return is_integer, self.mask_and(is_odd, is_integer)
 
-    def pow(self, x: str, y: str) -> str:
-        """Power with C's special cases: 1 for x = 1 or y = 0, NaN for x < 0 and fractional y."""
-        high, low = self._log_pair(self.abs(x))
+    def _pow_positive(self, a: str, y: str) -> str:
+        """Power a ** y of a >= 0 (f64); NaN for some of the cases that have their own answers."""
+        high, low = self._log_pair(a)
         bounded = y
         if not self.fused:
             # Splitting would overflow; a power so large under- or overflows all the same.
@@ -73,12 +75,35 @@ class Powers(Exponentials):
             bounded = self.at_least(self.at_most(y, bound), -bound)
         p, p_low = self.two_product(bounded, high)
         p_low = self.mul_add(bounded, low, p_low)
-        beyond = self.compare("ogt", self.abs(p), self.pick(105.0, 746.0))
+        beyond = self.compare("ogt", self.abs(p), 746.0)
         p_low = self.select(beyond, 0.0, p_low)
-        p = self.at_most(p, self.pick(89.5, 710.0))
-        p = self.at_least(p, self.pick(-105.0, -746.0))
+        p = self.at_most(p, 710.0)
+        p = self.at_least(p, -746.0)
         r, n, low_bits = self.reduce_ln2(p)
-        value = self.scale(self.exp_polynomial(self.add(r, p_low)), n, low_bits)
+        return self.scale(self.exp_polynomial(self.add(r, p_low)), n, low_bits)
+
+    def _pow_positive_wide(self, a: str, y: str) -> str:
+        """The same for f32, in f64."""
+        e, m = self.exponent_and_mantissa(a)
+        if not self.native512:
+            e = self.select(self.compare("oeq", a, 0.0), -math.inf, e)
+            e = self.select(self.compare("oeq", a, math.inf), math.inf, e)
+        wide = Vector(self.fn, "f64", self.lanes, self.target)
+        e, m, y = (
+            self.fn.value(f"fpext {self.kind} {value} to {wide.kind}") for value in (e, m, y)
+        )
+        f = wide.sub(m, 1.0)
+        p = wide.mul(y, wide.mul_add(f, wide.polynomial(f, co.LOG2_WIDE), e))
+        p = wide.at_least(wide.at_most(p, 130.0), -152.0)
+        n, low_bits = wide.round_scaled(p, 1.0)
+        value = wide.polynomial(wide.sub(p, n), co.EXP2_WIDE)
+        value = wide.mul(value, wide.power_of_two(low_bits))
+        return self.fn.value(f"fptrunc {wide.kind} {value} to {self.kind}")
+
+    def pow(self, x: str, y: str) -> str:
+        """Power with C's special cases: 1 for x = 1 or y = 0, NaN for x < 0 and fractional y."""
+        positive = self._pow_positive_wide if self.is_single else self._pow_positive
+        value = positive(self.abs(x), y)
         is_integer, is_odd = self._integer_masks(y)
         flipped = self.mask_and(self.is_negative(x), is_odd)
         value = self.select(flipped, self.neg(value), value)

@@ -17,6 +17,7 @@ from diffc.codegen.targets import Target
 __all__ = ["Operand", "Vector"]
 
 Operand = str | float
+LONG_POLYNOMIAL = 8
 
 
 class Vector:
@@ -121,7 +122,19 @@ class Vector:
         return self.sub(c, self.mul(a, b))
 
     def polynomial(self, x: str, coefficients: Sequence[float]) -> str:
-        """Horner's scheme; coefficients are lowest power first."""
+        """A polynomial; coefficients are lowest power first.
+
+        Horner's scheme, but a long tail goes by even and odd powers side by side: loops are
+        bound by the length of the chain once the registers that rename them are used up.
+        """
+        if len(coefficients) < LONG_POLYNOMIAL:
+            return self._horner(x, coefficients)
+        tail = coefficients[2:]
+        square = self.mul(x, x)
+        total = self.mul_add(x, self._horner(square, tail[1::2]), self._horner(square, tail[::2]))
+        return self.mul_add(x, self.mul_add(x, total, coefficients[1]), coefficients[0])
+
+    def _horner(self, x: str, coefficients: Sequence[float]) -> str:
         total = self.mul_add(x, coefficients[-1], coefficients[-2])
         for coefficient in coefficients[-3::-1]:
             total = self.mul_add(x, total, coefficient)
