@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks import check, inputs, machine, peers, summary, wire
 from benchmarks.workloads import WORKLOADS
 
-# Threads of a BLAS or OpenMP pool go on spinning when their work is done, and would take a core from
+# Threads of a BLAS or OpenMP pool go on spinning when their work is done, and take a core from
 # the next peer: with several threads a turn begins after they have gone to sleep.
 PAUSE_SECONDS = 0.06
 
