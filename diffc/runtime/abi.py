@@ -166,17 +166,6 @@ def _is_array_layout_known() -> bool:
     return True
 
 
-class MethodDef(ctypes.Structure):
-    """CPython's `PyMethodDef`."""
-
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("method", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    )
-
-
 class Keep:
     """What a builtin function needs alive; it holds it as its `__module__`."""
 
@@ -186,17 +175,26 @@ class Keep:
         self.parts = parts
 
 
-def make_function(name: str, address: int, owner: object, *alive: object) -> Any:
+def make_function(name: str, address: int, words: NDArray[np.int64], *alive: object) -> Any:
     """A builtin function over native code with the `METH_FASTCALL | METH_KEYWORDS` convention.
+
+    The function's `PyMethodDef` lies behind the words that the code gets as `self`, in one array:
+    CPython reads it until it lets go of `self`, also when the garbage collector has taken apart
+    everything else.
 
     Args:
         name: Its `__name__`.
         address: The code.
-        owner: What the code gets as `self`.
-        alive: Objects that must outlive the function.
+        words: What the code finds in the array that it gets as `self`.
+        alive: Objects that must live as long as the function may be called.
     """
-    definition = MethodDef(name.encode(), address, METH_FASTCALL | METH_KEYWORDS, None)
+    label = np.frombuffer(name.encode().ljust(8 * (len(name.encode()) // 8 + 1), b"\0"), np.int64)
+    owner = np.concatenate([words, np.zeros(4, np.int64), label])
+    definition = owner.ctypes.data + words.nbytes
+    flags = METH_FASTCALL | METH_KEYWORDS
+    owner[words.size : words.size + 3] = definition + 32, address, flags
+    owner.flags.writeable = False
     new = ctypes.pythonapi.PyCFunction_NewEx
     new.restype = ctypes.py_object
     new.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.py_object]
-    return new(ctypes.addressof(definition), owner, Keep(definition, *alive))
+    return new(definition, owner, Keep(*alive))

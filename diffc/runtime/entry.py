@@ -109,8 +109,8 @@ def _reason(executable: Executable, args_spec: Sequence[Any], out_spec: Any) -> 
     for position, array in enumerate(executable.captured):
         if type(array) is not np.ndarray:
             return f"captured array {position} is a {type(array).__name__}"
-        if not (array.flags.c_contiguous and array.flags.aligned):
-            return f"captured array {position} is not contiguous"
+        if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
+            return f"captured array {position} is not contiguous, aligned and of native byte order"
     return ""
 
 

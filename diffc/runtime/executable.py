@@ -157,7 +157,7 @@ class Executable:
         self.entry_kind: Literal["native", "python"] = "python"
         self.entry_reason = "no native entry was asked for"
         self.all_inputs = self.inputs + tuple(
-            InputSpec(array.dtype, array.shape) for array in self.captured
+            InputSpec(array.dtype.newbyteorder("="), array.shape) for array in self.captured
         )
         returned = {out.alias for out in self.outputs if out.alias is not None}
         self.returned = frozenset(returned)

@@ -96,6 +96,14 @@ def test_captured_arrays_are_read_at_each_call():
     assert program.run([np.zeros(3)])[0].tolist() == [1, 5, 1]
 
 
+def test_captured_arrays_of_any_layout():
+    for captured in (np.ones(6)[::2], np.ones(3, dtype=">f8"), np.ones(3).view(Sub)):
+        program = sum_program((3,), 1, captured=[captured])
+        assert program.run([np.zeros(3)])[0].tolist() == [1, 1, 1]
+        captured[1] = 5
+        assert program.run([np.zeros(3)])[0].tolist() == [1, 5, 1]
+
+
 def step_program(size, inputs, outputs, writebacks=()):
     library = build(step_text(size, inputs), ("program",), host())
     return Executable(
