@@ -1,0 +1,397 @@
+"""What a kernel means: every point by NumPy, with index arrays, in the stated order of summation.
+
+`run` follows the loop IR's definition, not the emitted code: a statement is evaluated for all
+points of the nests around it at once, an expression for the points where it is needed. Arithmetic
+is NumPy's on arrays of the dtype, so results are the bits that compiled code has to give, except
+for elementary functions (NumPy's own errors) and contractions (`fma` rounds twice here).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from diffc.codegen.loops.nodes import (
+    Apply,
+    Buffer,
+    Choose,
+    Const,
+    Contract,
+    Expr,
+    For,
+    GatherLoad,
+    IndexValue,
+    Kernel,
+    Load,
+    Par,
+    Reduce,
+    Scalar,
+    Scatter,
+    Sort,
+    Stmt,
+    Store,
+)
+from diffc.codegen.loops.walk import stored
+from diffc.codegen.targets import Target
+from diffc.ir.index import Dim, Var, evaluate
+
+__all__ = ["DTYPES", "apply", "run"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "bool": np.dtype(np.bool_),
+    **{f"i{bits}": np.dtype(f"i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"u{bits}": np.dtype(f"u{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"f{bits}": np.dtype(f"f{bits // 8}") for bits in (16, 32, 64)},
+}
+_ERF = np.vectorize(math.erf, otypes=[np.float64])
+NAMES = {
+    "neg": "negative",
+    "abs": "absolute",
+    "round": "rint",
+    "mul": "multiply",
+    "sub": "subtract",
+    "div": "divide",
+    "eq": "equal",
+    "ne": "not_equal",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "is_nan": "isnan",
+    "is_inf": "isinf",
+    "is_finite": "isfinite",
+    "bitwise_not": "invert",
+    "shift_left": "left_shift",
+    "shift_right": "right_shift",
+}
+FOLDS = {
+    "sum": np.add,
+    "prod": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+    "any": np.logical_or,
+    "all": np.logical_and,
+}
+
+
+def apply(name: str, dtype: str, args: Sequence[Array]) -> Array:
+    """A scalar op on arrays, with a result of `dtype`."""
+    result = DTYPES[dtype]
+    with np.errstate(all="ignore"):
+        if name == "select":
+            return np.where(*args)
+        if name == "bitcast":
+            return args[0].view(result)
+        if name == "convert":
+            return _convert(args[0], result)
+        if name == "logistic":
+            wide = args[0].astype(np.float64)
+            return (1 / (1 + np.exp(-wide))).astype(result)
+        if name == "erf":
+            return _ERF(args[0]).astype(result)
+        if name == "fma":
+            wide = [arg.astype(_wider(arg.dtype)) for arg in args]
+            return (wide[0] * wide[1] + wide[2]).astype(result)
+        if name == "pow" and result.kind in "iu":
+            return _integer_power(args[0], args[1])
+        if name == "round" and result.kind in "iu":
+            return args[0]
+        if name == "abs" and result.kind == "b":
+            return args[0]
+        function = getattr(np, NAMES.get(name, name))
+        return np.asarray(function(*args)).astype(result)
+
+
+def _wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.kind != "f":
+        return dtype
+    return np.dtype(np.float64) if dtype.itemsize < 8 else np.dtype(np.longdouble)
+
+
+def _integer_power(base: Array, exponent: Array) -> Array:
+    raised = np.power(base, np.maximum(exponent, 0))
+    return np.where(exponent < 0, np.zeros_like(base), raised)
+
+
+def _convert(value: Array, dtype: np.dtype[Any]) -> Array:
+    """Conversion; a float that does not fit becomes the least i32 (i64), cut to the width."""
+    if value.dtype.kind != "f" or dtype.kind not in "iu":
+        return value.astype(dtype)
+    is_long = dtype.itemsize == 8 or dtype == np.uint32
+    limit = 2.0 ** (63 if is_long else 31)
+    through = np.dtype(np.int64 if is_long else np.int32)
+    wide = np.trunc(value.astype(np.float64))
+    if dtype == np.uint64:
+        is_high = wide >= limit
+        moved = np.where(is_high, wide - limit, wide)
+        low = _to_signed(moved, limit, through).view(np.uint64)
+        return np.where(is_high, low ^ np.uint64(1 << 63), low)
+    return _to_signed(wide, limit, through).astype(dtype)
+
+
+def _to_signed(value: Array, limit: float, dtype: np.dtype[Any]) -> Array:
+    fits = (value >= -limit) & (value < limit)
+    return np.where(fits, np.where(fits, value, 0).astype(dtype), np.iinfo(dtype).min)
+
+
+@dataclass(slots=True)
+class _Points:
+    """Some points of the nests around a statement: what is bound there, as arrays."""
+
+    count: int
+    vars: dict[Var, Array] = field(default_factory=dict)
+    scalars: dict[str, Array] = field(default_factory=dict)
+
+    def expand(self, vars: Sequence[Var]) -> _Points:
+        """Each point with all values of more variables, row-major."""
+        extents = [_extent(var) for var in vars]
+        inner = prod(extents)
+        made = _Points(
+            self.count * inner,
+            {var: np.repeat(value, inner) for var, value in self.vars.items()},
+            {name: np.repeat(value, inner) for name, value in self.scalars.items()},
+        )
+        for var, index in zip(vars, np.indices(extents).reshape(len(extents), -1), strict=True):
+            made.vars[var] = np.tile(index, self.count)
+        return made
+
+    def take(self, mask: Array) -> _Points:
+        """The points where a mask holds."""
+        return _Points(
+            int(mask.sum()),
+            {var: value[mask] for var, value in self.vars.items()},
+            {name: value[mask] for name, value in self.scalars.items()},
+        )
+
+
+def _extent(var: Var) -> int:
+    assert isinstance(var.extent, int)
+    return var.extent
+
+
+def run(kernel: Kernel, arrays: Mapping[Buffer, Array], target: Target) -> int:
+    """Runs a kernel on arrays, in place.
+
+    Args:
+        kernel: The kernel; `how` is ignored.
+        arrays: The array of each parameter.
+        target: Gives the number of partial results.
+
+    Returns:
+        The status: 0, or the first index that was out of bounds.
+
+    Raises:
+        IndexError: An access is out of bounds.
+    """
+    memory = dict(arrays)
+    for buffer in kernel.scratch:
+        memory[buffer] = np.zeros(buffer.shape, DTYPES[buffer.dtype])
+    state = _Run(memory, target, frozenset(kernel.scratch))
+    state.body(kernel.body, _Points(1))
+    return state.status
+
+
+@dataclass(slots=True)
+class _Run:
+    memory: dict[Buffer, Array]
+    target: Target
+    scratch: frozenset[Buffer]
+    status: int = 0
+
+    # --- statements
+
+    def body(self, body: Sequence[Stmt], points: _Points) -> None:
+        for stmt in body:
+            self.statement(stmt, points)
+
+    def statement(self, stmt: Stmt, points: _Points) -> None:
+        if isinstance(stmt, Par):
+            inner = points.expand(stmt.vars)
+            if stored(stmt.body) & self.scratch and len(stmt.body) > 1:
+                for point in range(inner.count):  # scratch belongs to one point
+                    self.body(stmt.body, inner.take(np.arange(inner.count) == point))
+            else:
+                self.body(stmt.body, inner)
+        elif isinstance(stmt, For):
+            extent = _extent(stmt.var)
+            for index in reversed(range(extent)) if stmt.reverse else range(extent):
+                points.vars[stmt.var] = np.full(points.count, index)
+                self.body(stmt.body, points)
+        elif isinstance(stmt, Reduce):
+            points.scalars[stmt.target.name] = self.reduce(stmt, points)
+        elif isinstance(stmt, Contract):
+            points.scalars[stmt.target.name] = self.contract(stmt, points)
+        elif isinstance(stmt, Store):
+            self.store(stmt, points)
+        elif isinstance(stmt, Scatter):
+            self.scatter(stmt, points)
+        elif isinstance(stmt, Sort):
+            self.sort(stmt, points)
+        else:
+            raise TypeError(f"not a statement: {stmt!r}")
+
+    def store(self, stmt: Store, points: _Points) -> None:
+        held = np.broadcast_to(stmt.guard.evaluate(points.vars), points.count)
+        points = points.take(held)
+        if points.count:
+            value = self.value(stmt.value, points)
+            place = self.place(stmt.buffer, stmt.indices, points)
+            if place:
+                self.memory[stmt.buffer][place] = value
+            else:
+                self.memory[stmt.buffer][()] = value[-1]
+
+    def scatter(self, stmt: Scatter, points: _Points) -> None:
+        value = self.value(stmt.value, points)
+        places, inside = self.computed(stmt.buffer, stmt.indices, points)
+        if stmt.mode == "check" and not inside.all():
+            self.status = self.status or stmt.status
+        places = tuple(index[inside] for index in places)
+        array = self.memory[stmt.buffer]
+        names = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
+        with np.errstate(all="ignore"):
+            if stmt.combine == "set":
+                array[places] = value[inside]
+            else:
+                names[stmt.combine].at(array, places, value[inside])
+
+    def sort(self, stmt: Sort, points: _Points) -> None:
+        inner = points.expand((stmt.var,))
+        places = self.place(stmt.keys, stmt.indices, inner)
+        rows = self.memory[stmt.keys][places].reshape(points.count, _extent(stmt.var))
+        order = np.argsort(rows, axis=1, kind="stable")
+        result = order if stmt.positions else np.take_along_axis(rows, order, axis=1)
+        self.memory[stmt.buffer][places] = result.reshape(-1)
+
+    # --- folds
+
+    def reduce(self, stmt: Reduce, points: _Points) -> Array:
+        total = prod(_extent(var) for var in stmt.vars)
+        dtype = DTYPES[stmt.value.dtype]
+        inner = points.expand(stmt.vars)
+        values = np.zeros((points.count, 0), dtype)
+        if total:
+            values = self.value(stmt.value, inner).reshape(points.count, total)
+        if stmt.monoid in ("argmax", "argmin"):
+            if not total:
+                return np.zeros(points.count, np.int64)
+            return np.asarray(getattr(np, stmt.monoid)(values, axis=1)).astype(np.int64)
+        fold, identity = FOLDS[stmt.monoid], _identity(stmt.monoid, dtype)
+        width = 1
+        if stmt.order == "lanes":
+            width = 4 * self.target.lanes(stmt.value.dtype)
+        partials = np.full((points.count, width), identity, dtype)
+        with np.errstate(all="ignore"):
+            for term in range(total):
+                old = partials[:, term % width]
+                partials[:, term % width] = fold(old, values[:, term])
+            while width > 1:
+                width //= 2
+                partials = fold(partials[:, :width], partials[:, width:])
+        return np.asarray(partials[:, 0], dtype)
+
+    def contract(self, stmt: Contract, points: _Points) -> Array:
+        total = prod(_extent(var) for var in stmt.vars)
+        dtype = stmt.target.dtype
+        result = np.zeros(points.count, DTYPES[dtype])
+        if not total:
+            return result
+        inner = points.expand(stmt.vars)
+        lhs = self.value(stmt.lhs, inner).reshape(points.count, total)
+        rhs = self.value(stmt.rhs, inner).reshape(points.count, total)
+        for term in range(total):
+            result = apply("fma", dtype, (lhs[:, term], rhs[:, term], result))
+        return result
+
+    # --- expressions
+
+    def value(self, expr: Expr, points: _Points) -> Array:
+        return self._value(expr, points, {})
+
+    def _value(self, expr: Expr, points: _Points, known: dict[int, Array]) -> Array:
+        found = known.get(id(expr))
+        if found is None:
+            found = known[id(expr)] = self._compute(expr, points, known)
+        return found
+
+    def _compute(self, expr: Expr, points: _Points, known: dict[int, Array]) -> Array:
+        dtype = DTYPES[expr.dtype]
+        if isinstance(expr, Const):
+            return np.full(points.count, expr.value, dtype)
+        if isinstance(expr, Scalar):
+            return points.scalars[expr.name]
+        if isinstance(expr, IndexValue):
+            index = np.broadcast_to(evaluate(expr.index, points.vars), points.count)
+            return index.astype(np.int64).astype(dtype)
+        if isinstance(expr, Load):
+            place = self.place(expr.buffer, expr.indices, points)
+            return np.broadcast_to(self.memory[expr.buffer][place], points.count)
+        if isinstance(expr, GatherLoad):
+            return self.gather(expr, points)
+        if isinstance(expr, Choose):
+            held = np.broadcast_to(expr.guard.evaluate(points.vars), points.count)
+            result = np.zeros(points.count, dtype)
+            for mask, branch in ((held, expr.on_true), (~held, expr.on_false)):
+                if mask.any():
+                    result[mask] = self.value(branch, points.take(mask))
+            return result
+        assert isinstance(expr, Apply)
+        args = [self._value(arg, points, known) for arg in expr.args]
+        return apply(expr.name, expr.dtype, args)
+
+    def gather(self, expr: GatherLoad, points: _Points) -> Array:
+        array = self.memory[expr.buffer]
+        if not array.size:
+            return np.zeros(points.count, array.dtype)
+        places, inside = self.computed(expr.buffer, expr.indices, points)
+        limits = expr.buffer.shape
+        clipped = tuple(
+            np.clip(index, 0, limit - 1) for index, limit in zip(places, limits, strict=True)
+        )
+        if expr.mode == "check" and not inside.all():
+            self.status = self.status or expr.status
+        result = array[clipped]
+        return np.where(inside, result, 0).astype(array.dtype) if expr.mode == "fill" else result
+
+    def computed(
+        self, buffer: Buffer, indices: Sequence[Dim | Expr], points: _Points
+    ) -> tuple[tuple[Array, ...], Array]:
+        places: list[Array] = []
+        inside = np.ones(points.count, bool)
+        for index, limit in zip(indices, buffer.shape, strict=True):
+            if isinstance(index, Expr):
+                number = self.value(index, points)
+                inside &= (number >= 0) & (number < limit)
+                places.append(np.clip(number, -1, 2**62).astype(np.int64))
+            else:
+                places.append(np.broadcast_to(evaluate(index, points.vars), points.count))
+        return tuple(places), inside
+
+    def place(self, buffer: Buffer, indices: Sequence[Dim], points: _Points) -> tuple[Array, ...]:
+        places = []
+        for index, limit in zip(indices, buffer.shape, strict=True):
+            value = np.broadcast_to(evaluate(index, points.vars), points.count)
+            if points.count and not (value.min() >= 0 and value.max() < limit):
+                raise IndexError(f"{buffer.name}: {index} leaves 0 … {limit - 1}")
+            places.append(value)
+        return tuple(places)
+
+
+def _identity(monoid: str, dtype: np.dtype[Any]) -> Any:
+    if monoid in ("sum", "any"):
+        return 0
+    if monoid in ("prod", "all"):
+        return 1
+    if dtype.kind == "f":
+        return -np.inf if monoid == "max" else np.inf
+    if dtype.kind == "b":
+        return monoid == "min"
+    info = np.iinfo(dtype)
+    return info.min if monoid == "max" else info.max

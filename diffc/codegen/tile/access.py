@@ -1,0 +1,190 @@
+"""How the accesses of statements move along a loop variable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from diffc.codegen.loops.nodes import (
+    Apply,
+    Choose,
+    Expr,
+    GatherLoad,
+    IndexValue,
+    Load,
+    Reduce,
+    Scatter,
+    Sort,
+    Stmt,
+    Store,
+)
+from diffc.codegen.loops.walk import expressions, operands, statements
+from diffc.codegen.targets import ITEM_BYTES
+from diffc.ir.index import Dim, Guard, Var, coefficient, free, ravel
+
+__all__ = ["Accesses", "is_heavy", "widest"]
+
+HEAVY = frozenset(
+    [
+        "exp",
+        "exp2",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "expm1",
+        "tanh",
+        "logistic",
+        "erf",
+        "sin",
+        "cos",
+        "tan",
+        "sinh",
+        "cosh",
+        "arctan",
+        "arcsin",
+        "arccos",
+        "arctan2",
+        "pow",
+        "floor_divide",
+        "remainder",
+    ]
+)
+HEAVY_NODES = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Accesses:
+    """What the statements of a body read and write.
+
+    Attributes:
+        loads: Flat offset of each load.
+        stores: Flat offset of each store.
+        guards: Every guard.
+        values: Indices that are used as values.
+        computed: Expressions that compute indices, with the offset of the other indices.
+        scatters: The same for scatters.
+    """
+
+    loads: tuple[Dim, ...]
+    stores: tuple[Dim, ...]
+    guards: tuple[Guard, ...]
+    values: tuple[Dim, ...]
+    computed: tuple[tuple[tuple[Expr, ...], Dim], ...]
+    scatters: tuple[tuple[tuple[Expr, ...], Dim], ...]
+    has_sort: bool
+
+    @classmethod
+    def of(cls, body: Iterable[Stmt]) -> Accesses:
+        """The accesses of statements and of those inside them."""
+        inner = tuple(statements(body))
+        loads, stores, guards, values = [], [], [], []
+        computed, scatters = [], []
+        for expr in expressions(root for stmt in inner for root in operands(stmt)):
+            if isinstance(expr, Load):
+                loads.append(ravel(expr.indices, expr.buffer.shape))
+            elif isinstance(expr, GatherLoad):
+                computed.append(_computed(expr.indices, expr.buffer.shape))
+            elif isinstance(expr, Choose):
+                guards.append(expr.guard)
+            elif isinstance(expr, IndexValue):
+                values.append(expr.index)
+        for stmt in inner:
+            if isinstance(stmt, Store):
+                stores.append(ravel(stmt.indices, stmt.buffer.shape))
+                guards.append(stmt.guard)
+            elif isinstance(stmt, Scatter):
+                scatters.append(_computed(stmt.indices, stmt.buffer.shape))
+        return cls(
+            tuple(loads),
+            tuple(stores),
+            tuple(guards),
+            tuple(values),
+            tuple(computed),
+            tuple(scatters),
+            any(isinstance(stmt, Sort) for stmt in inner),
+        )
+
+    def allow_vectors(self, var: Var) -> bool:
+        """Whether points along `var` may run in lanes: no two of them may write one element."""
+        if self.has_sort:
+            return False
+        return all(
+            not any(_depends(expr, var) for expr in exprs) and coefficient(rest, var) in (1, -1)
+            for exprs, rest in self.scatters
+        )
+
+    def score(self, var: Var) -> float:
+        """How well vectors along `var` suit: whole vectors count for, gathered lanes against."""
+        total = 0.0
+        for offset in self.loads:
+            total += _score(coefficient(offset, var), uniform=0.1)
+        for offset in self.stores:
+            total += 2 * _score(coefficient(offset, var), uniform=-1.0)
+        for exprs, rest in self.computed:
+            if any(_depends(expr, var) for expr in exprs):
+                total -= 0.5
+            else:
+                total += _score(coefficient(rest, var), uniform=0.1)
+        for _, rest in self.scatters:
+            total += 2 * _score(coefficient(rest, var), uniform=-1.0)
+        return total
+
+
+def _score(stride: Dim | None, uniform: float) -> float:
+    if stride == 0:
+        return uniform
+    if stride in (1, -1):
+        return 1.0
+    return -0.5
+
+
+def _computed(indices: Sequence[Dim | Expr], shape: Sequence[int]) -> tuple[tuple[Expr, ...], Dim]:
+    exprs = tuple(index for index in indices if isinstance(index, Expr))
+    plain: list[Dim] = [0 if isinstance(index, Expr) else index for index in indices]
+    return exprs, ravel(tuple(plain), tuple(shape))
+
+
+def _depends(expr: Expr, var: Var) -> bool:
+    """Whether an expression mentions a loop variable."""
+    for node in expressions((expr,)):
+        indices: Iterable[Dim | Expr] = ()
+        if isinstance(node, Load | GatherLoad):
+            indices = node.indices
+        elif isinstance(node, IndexValue):
+            indices = (node.index,)
+        elif isinstance(node, Choose) and var in node.guard.free():
+            return True
+        if any(not isinstance(index, Expr) and var in free(index) for index in indices):
+            return True
+    return False
+
+
+def widest(body: Iterable[Stmt]) -> int:
+    """Bytes of the widest number that the statements compute, load or store."""
+    inner = tuple(statements(body))
+    sizes = [1]
+    sizes += [ITEM_BYTES[stmt.buffer.dtype] for stmt in inner if isinstance(stmt, Store | Scatter)]
+    for expr in expressions(root for stmt in inner for root in operands(stmt)):
+        is_half = isinstance(expr, Apply) and expr.dtype == "f16"
+        sizes.append(4 if is_half else ITEM_BYTES[expr.dtype])
+    return max(sizes)
+
+
+def is_heavy(body: Iterable[Stmt]) -> bool:
+    """Whether the expressions keep a register file busy with one vector at a time."""
+    nodes = expressions(root for stmt in statements(body) for root in operands(stmt))
+    if len(nodes) > HEAVY_NODES:
+        return True
+    return any(isinstance(node, Apply) and node.name in HEAVY for node in nodes)
+
+
+def reduced(body: Iterable[Stmt]) -> list[tuple[Reduce, int]]:
+    """The reductions in statements, with the number of points of each."""
+    found = []
+    for stmt in statements(body):
+        if isinstance(stmt, Reduce):
+            extents = [var.extent for var in stmt.vars]
+            found.append((stmt, prod(extent for extent in extents if isinstance(extent, int))))
+    return found

@@ -1,0 +1,101 @@
+"""How each nest of independent points runs: which variable is the vector, and how wide.
+
+A nest of stores alone is collapsed and gets vectors along the variable that most accesses follow.
+A nest with reductions has two ways: its points one by one, with vectors inside (along the reduced
+space, and along inner nests), or vectors of points, each lane with its own reduction. The accesses
+decide: vectors go where memory is contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from diffc.codegen.loops.nodes import Contract, For, Kernel, Par, Reduce, Stmt, Store, Vector
+from diffc.codegen.loops.walk import statements
+from diffc.codegen.targets import Target
+from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
+from diffc.codegen.tile.collapse import collapse, drop_units
+from diffc.ir.index import Var
+
+__all__ = ["tile"]
+
+FEW_TERMS = 16
+
+
+def tile(kernel: Kernel, target: Target) -> Kernel:
+    """A kernel that computes the same, with its loops arranged for a target.
+
+    Before: `par i in 64, j in 100: y[i, j] = max(x[i, j], 0)`. After, on 16 lanes of f32:
+    `par i_j in 6400 by vectors of 32: y[i_j//100, i_j%100] = max(x[i_j//100, i_j%100], 0)`.
+    """
+    body = _body(kernel.body, target)
+    return kernel if body == kernel.body else replace(kernel, body=body)
+
+
+def _body(body: Sequence[Stmt], target: Target) -> tuple[Stmt, ...]:
+    return tuple(_statement(stmt, target) for stmt in body)
+
+
+def _statement(stmt: Stmt, target: Target) -> Stmt:
+    if isinstance(stmt, For):
+        return replace(stmt, body=_body(stmt.body, target))
+    if isinstance(stmt, Par) and stmt.how is None:
+        return _par(stmt, target)
+    return stmt
+
+
+def _par(par: Par, target: Target) -> Stmt:
+    if any(var.extent == 0 for var in par.vars):
+        return par
+    par = drop_units(par)
+    is_map = all(isinstance(stmt, Store) for stmt in par.body)
+    if is_map:
+        par = collapse(par)
+    if not par.vars:
+        return replace(par, body=_body(par.body, target))
+    accesses = Accesses.of(par.body)
+    best = max(par.vars, key=lambda var: _worth(accesses, var, par.vars))
+    if not accesses.allow_vectors(best) or not _prefers_points(par, best, accesses):
+        return replace(par, body=_body(par.body, target))
+    others = tuple(var for var in par.vars if var is not best)
+    lanes = _lanes(par.body, target)
+    return replace(par, vars=(*others, best), how=Vector(lanes))
+
+
+def _worth(accesses: Accesses, var: Var, vars: Sequence[Var]) -> tuple[bool, float, int]:
+    """Order of preference; of equals the last variable, which is the innermost."""
+    return accesses.allow_vectors(var), accesses.score(var), vars.index(var)
+
+
+def _prefers_points(par: Par, best: Var, accesses: Accesses) -> bool:
+    """Whether vectors of points beat vectors inside each point."""
+    inner = [stmt for stmt in statements(par.body) if isinstance(stmt, Par | Reduce | Contract)]
+    if not inner:
+        has_loop = any(isinstance(stmt, For) for stmt in par.body)
+        return not has_loop or accesses.score(best) > 0
+    score = accesses.score(best)
+    if any(reduce.order == "sequence" for reduce, _ in reduced(par.body)):
+        return score > 0
+    if any(isinstance(stmt, Contract) for stmt in inner):
+        return score > 0
+    inside = 0.0
+    for stmt in inner:
+        if isinstance(stmt, Par | Reduce) and stmt.vars:
+            own = Accesses.of((stmt,) if isinstance(stmt, Reduce) else stmt.body)
+            inside = max(inside, max(own.score(var) for var in stmt.vars))
+    is_short = all(total <= FEW_TERMS for _, total in reduced(par.body))
+    if is_short and not any(isinstance(stmt, Par) for stmt in inner):
+        return score > 0
+    return score > inside
+
+
+def _lanes(body: Sequence[Stmt], target: Target) -> int:
+    """Vectors of one or more registers: several hide latency where few values are alive."""
+    native = max(1, target.vector_bytes // widest(body))
+    if is_heavy(body):
+        return native
+    folds = sum(isinstance(stmt, Reduce | Contract) for stmt in statements(body))
+    if folds == 0:
+        return 2 * native
+    return native * max(1, 4 // folds)
