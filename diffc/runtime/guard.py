@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffc.errors import InternalError, UsageError
+from diffc.runtime.memory import ALIGNMENT
 
 __all__ = ["GuardedArena", "GuardedValue", "is_enabled"]
 
@@ -111,9 +112,10 @@ class GuardedArena:
 
     Args:
         size: Bytes of the arena.
-        regions: `(offset, size)` of each value. Each ends at a page boundary, and the page after it
-            belongs to no value: that page becomes unreadable, as do the pages around the arena.
-            Without regions, only the pages around it.
+        regions: `(offset, size)` of each value. Each ends at a page boundary, or before it by less
+            than the alignment of values, and the page after it belongs to no value: that page
+            becomes unreadable, as do the pages around the arena. Without regions, only the pages
+            around it.
 
     Attributes:
         address: Where it begins, page-aligned.
@@ -146,12 +148,15 @@ class GuardedArena:
             end = offset + length
             if offset < 0 or length < 0 or end > size:
                 raise InternalError(f"guard region ({offset}, {length}) leaves the arena of {size}")
-            if end % PAGE:
+            if not length:
+                continue
+            guard = _round_up(end)
+            if guard - end >= ALIGNMENT:
                 raise InternalError(
-                    f"guard region ({offset}, {length}) does not end at a page of {PAGE} bytes"
+                    f"guard region ({offset}, {length}) ends {guard - end} bytes before a page"
                 )
-            if end < room:
-                guards.add(end)
+            if guard < room:
+                guards.add(guard)
         for guard in guards:
             for offset, length in regions:
                 if length and offset < guard + PAGE and guard < offset + length:

@@ -149,7 +149,8 @@ def test_the_end_of_an_arena_without_regions():
 @pytest.mark.parametrize(
     ("regions", "message"),
     [
-        (((0, 24),), "does not end at a page"),
+        (((0, 24),), "bytes before a page"),
+        (((0, PAGE - 64),), "ends 64 bytes before a page"),
         (((PAGE, PAGE),), "leaves the arena"),
         (((-8, 8 + PAGE),), "leaves the arena"),
         (((0, PAGE), (PAGE, PAGE)), "lies on the guard page"),
@@ -158,6 +159,16 @@ def test_the_end_of_an_arena_without_regions():
 def test_bad_regions(regions, message):
     with pytest.raises(InternalError, match=message):
         guard.GuardedArena(2 * PAGE if message[0] == "l" and "on" in message else PAGE, regions)
+
+
+def test_values_may_end_at_their_alignment():
+    """Three doubles at a multiple of 64: the bytes up to the page are watched by the canary."""
+    regions = ((PAGE - 64, 24), (0, 0), (2 * PAGE, 0))
+    for place in (0, 2):
+        run_poke("arena", (PAGE - 64) // 8 + place, "write", regions, 3 * PAGE)
+    for place in (-1, 3, 7):
+        with pytest.raises(InternalError, match="outside the arena"):
+            run_poke("arena", (PAGE - 64) // 8 + place, "write", regions, 3 * PAGE)
 
 
 def test_where_there_is_no_mprotect(monkeypatch):
