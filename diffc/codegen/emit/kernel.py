@@ -18,6 +18,7 @@ from diffc.codegen.emit.frame import Frame, Lanes, Value
 from diffc.codegen.emit.memory import Condition, Memory, Place
 from diffc.codegen.emit.numbering import Numbering
 from diffc.codegen.emit.reduce import write_contract, write_reduces
+from diffc.codegen.emit.sort import write_sort
 from diffc.codegen.emit.text import ModuleText
 from diffc.codegen.loops.nodes import (
     Buffer,
@@ -28,11 +29,12 @@ from diffc.codegen.loops.nodes import (
     Par,
     Reduce,
     Scatter,
+    Sort,
     Stmt,
     Store,
     Vector,
 )
-from diffc.codegen.loops.scratch import scratch_in_arena, scratch_on_stack
+from diffc.codegen.loops.scratch import WORKSPACE, scratch_in_arena, scratch_on_stack
 from diffc.codegen.loops.walk import stored
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.errors import InternalError
@@ -52,12 +54,22 @@ class KernelWriter:
         numbering: Structural numbers of its expressions.
         memory: Accesses.
         evaluator: Expressions.
+        workspace: Pointer to memory for sorting.
     """
 
-    __slots__ = ("_fresh", "evaluator", "frame", "kernel", "memory", "numbering")
+    __slots__ = (
+        "_fresh",
+        "evaluator",
+        "frame",
+        "kernel",
+        "memory",
+        "numbering",
+        "workspace",
+    )
 
-    def __init__(self, kernel: Kernel, frame: Frame) -> None:
+    def __init__(self, kernel: Kernel, frame: Frame, workspace: str = "null") -> None:
         self.kernel = kernel
+        self.workspace = workspace
         self.frame = frame
         self.numbering = Numbering()
         self.memory = Memory(frame)
@@ -90,6 +102,8 @@ class KernelWriter:
                 write_contract(self, first)
             elif isinstance(first, Scatter):
                 self._scatter(first)
+            elif isinstance(first, Sort):
+                write_sort(self, first)
             else:
                 raise InternalError(f"no way to emit {type(first).__name__}")
             self.frame.written(stored(group))
@@ -280,6 +294,7 @@ def write_kernel(
     for buffer in scratch_on_stack(kernel):
         nbytes = max(1, prod(buffer.shape) * ITEM_BYTES[buffer.dtype])
         pointers[buffer] = fn.value(f"alloca [{nbytes} x i8], align 64")
-    writer = KernelWriter(kernel, Frame(fn, target, pointers))
+    works = [text for buffer, text in pointers.items() if buffer.name == WORKSPACE]
+    writer = KernelWriter(kernel, Frame(fn, target, pointers), *works)
     writer.body(kernel.body)
     fn.ret()

@@ -88,17 +88,18 @@ def apply(name: str, dtype: str, args: Sequence[Array]) -> Array:
         if name == "select":
             return np.where(*args)
         if name == "bitcast":
-            return args[0].view(result)
+            view: Array = args[0].view(result)
+            return view
         if name == "convert":
             return _convert(args[0], result)
         if name == "logistic":
             wide = args[0].astype(np.float64)
-            return (1 / (1 + np.exp(-wide))).astype(result)
+            return np.asarray(1 / (1 + np.exp(-wide))).astype(result)
         if name == "erf":
             return _ERF(args[0]).astype(result)
         if name == "fma":
-            wide = [arg.astype(_wider(arg.dtype)) for arg in args]
-            return (wide[0] * wide[1] + wide[2]).astype(result)
+            a, b, c = (arg.astype(_wider(arg.dtype)) for arg in args)
+            return np.asarray(a * b + c).astype(result)
         if name == "pow" and result.kind in "iu":
             return _integer_power(args[0], args[1])
         if name == "round" and result.kind in "iu":

@@ -25,31 +25,14 @@ from diffc.ir.index import Dim, Guard, Var, coefficient, free, ravel
 
 __all__ = ["Accesses", "is_heavy", "widest"]
 
-HEAVY = frozenset(
-    [
-        "exp",
-        "exp2",
-        "log",
-        "log2",
-        "log10",
-        "log1p",
-        "expm1",
-        "tanh",
-        "logistic",
-        "erf",
-        "sin",
-        "cos",
-        "tan",
-        "sinh",
-        "cosh",
-        "arctan",
-        "arcsin",
-        "arccos",
-        "arctan2",
-        "pow",
-        "floor_divide",
-        "remainder",
-    ]
+# The ops that take one instruction or a few; all others keep many values alive.
+LIGHT = frozenset(
+    (
+        *("neg", "abs", "sign", "floor", "ceil", "round", "trunc", "is_nan", "is_inf"),
+        *("is_finite", "bitwise_not", "convert", "bitcast", "add", "sub", "mul", "maximum"),
+        *("minimum", "eq", "ne", "lt", "le", "gt", "ge", "bitwise_and", "bitwise_or"),
+        *("bitwise_xor", "shift_left", "shift_right", "select", "fma", "div", "sqrt"),
+    )
 )
 HEAVY_NODES = 48
 
@@ -177,7 +160,7 @@ def is_heavy(body: Iterable[Stmt]) -> bool:
     nodes = expressions(root for stmt in statements(body) for root in operands(stmt))
     if len(nodes) > HEAVY_NODES:
         return True
-    return any(isinstance(node, Apply) and node.name in HEAVY for node in nodes)
+    return any(isinstance(node, Apply) and node.name not in LIGHT for node in nodes)
 
 
 def reduced(body: Iterable[Stmt]) -> list[tuple[Reduce, int]]:
