@@ -94,7 +94,7 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
     found: Any = tracer(a, "np.clip")
     keys = tuple(arg(v).key for v in (a, low, high) if v is not None)
     dtype = promote.common(keys)
-    found = found if found.aval.dtype == dtype else found.astype(dtype)
+    found = found if found.aval.dtype == dtype else found.astype(promote.DTYPES[dtype])
     if low is not None:
         found = call(np.maximum, found, low)
     if high is not None:
@@ -164,7 +164,9 @@ def sinc(x: Any) -> Tracer:
 @implements("isclose")
 def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Any:
     """|a - b| <= atol + rtol |b|; equal infinities are close."""
-    x, y = (wrap(v if v.aval.is_float else o.cast(v, "f64")) for v in broadcast_operands([a, b], ""))
+    x, y = (
+        wrap(v if v.aval.is_float else o.cast(v, "f64")) for v in broadcast_operands([a, b], "")
+    )
     near: Any = abs(x - y) <= atol + rtol * abs(y)  # type: ignore[operator, arg-type]
     finite = wrap(o.emit("is_finite", read(y)))
     found = (near & finite) | (x == y)
@@ -255,7 +257,9 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
 
 def _along_axis(x: Tracer, index: Tracer, axis: Any) -> tuple[int, tuple[Any, ...]]:
     if index.ndim != x.ndim:
-        raise ShapeError(f"indices {index.aval} for an array {x.aval}: equal ranks", location=line())
+        raise ShapeError(
+            f"indices {index.aval} for an array {x.aval}: equal ranks", location=line()
+        )
     place = o.axis_of(axis, x.ndim)
     key: list[Any] = []
     for i, dim in enumerate(x.shape):
@@ -318,7 +322,9 @@ def _sorted(a: Any, axis: Any, name: str) -> Operand:
 
 
 @implements("sort")
-def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Tracer:
+def sort(
+    a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None
+) -> Tracer:
     """Ascending, nan last."""
     return wrap_array(_sorted(a, axis, "sort"))
 
@@ -357,7 +363,9 @@ def median(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
 
 
 @implements("quantile")
-def quantile(a: Any, q: Any, axis: Any = None, *, method: str = "linear", keepdims: bool = False) -> Any:
+def quantile(
+    a: Any, q: Any, axis: Any = None, *, method: str = "linear", keepdims: bool = False
+) -> Any:
     """Linear interpolation between sorted elements; ``q`` must be known."""
     if method != "linear":
         raise TraceError(f"np.quantile(method={method!r}) can't be traced", location=line())
@@ -389,7 +397,9 @@ def quantile(a: Any, q: Any, axis: Any = None, *, method: str = "linear", keepdi
 
 
 @implements("percentile")
-def percentile(a: Any, q: Any, axis: Any = None, *, method: str = "linear", keepdims: bool = False) -> Any:
+def percentile(
+    a: Any, q: Any, axis: Any = None, *, method: str = "linear", keepdims: bool = False
+) -> Any:
     """As ``np.quantile``, in percent."""
     levels = np.true_divide(np.asarray(q, np.float64), 100)
     return quantile(a, levels, axis, method=method, keepdims=keepdims)
@@ -439,5 +449,3 @@ def size(a: Any, axis: Any = None) -> Any:
     """Number of elements."""
     x = tracer(a)
     return x.size if axis is None else x.shape[axis]
-
-

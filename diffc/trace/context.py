@@ -61,7 +61,8 @@ class Trace:
         builder: what the equations go to.
         parent: the trace that was on top when this one began, or None.
         hidden: cells of hidden inputs, in the order of the inputs.
-        concrete: values of the inputs when the trace may answer questions for values, else None.
+        concrete: whether inputs have values, so that the trace may answer questions for values.
+        names: names of arrays that may be captured, by the array's id.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Trace:
         "concrete",
         "hidden",
         "name",
+        "names",
         "parent",
     )
 
@@ -83,6 +85,7 @@ class Trace:
         self.alive = True
         self.concrete = concrete
         self.hidden: list[Cell] = []
+        self.names: dict[int, str] = {}
         self._known: dict[Value, Array] = {}  # of inputs too, in a concrete trace
         self._constants: dict[Value, Array] = {}  # of what depends on no input
         self._local: dict[int, tuple[Any, Cell]] = {}  # id -> (kept alive, local cell)
@@ -120,8 +123,9 @@ class Trace:
                 aval = aval_of(array)
             except ValueError as error:
                 raise DtypeError(f"captured array: {error}", location=line()) from None
-            value = self.input(aval, "captured", array if self.concrete else None)
-            cell = Cell(self, value, "", array)
+            name = self.names.get(id(array), "captured")
+            value = self.input(aval, name, array if self.concrete else None)
+            cell = Cell(self, value, name, array)
             self.hidden.append(cell)
         self._local[id(array)] = (array, cell)
         return cell

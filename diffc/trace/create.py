@@ -171,7 +171,7 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, **_: 
     if stop is None:
         start, stop = 0, start
     first, last, by = (_number(x) for x in (start, stop, step))
-    model = np.arange(first, first + by, by, dtype)  # for the dtype alone
+    model = np.arange(first * 0, last * 0, by, dtype)  # for the dtype alone
     name = promote.dtype_arg(model.dtype)
     size = max(0, math.ceil((last - first) / by))
     positions = o.iota(name, (size,), 0)

@@ -166,9 +166,7 @@ def parse(shape: Shape, key: Any) -> Key:
     adjacent = not places or places[-1] - places[0] == len(places) - 1
     first = before[0] if places and adjacent else 0
     full = len(places) == len(shape) and len(items) == len(shape) and bool(shape)
-    return Key(
-        None if trivial else part, part.shape, tuple(axes), tuple(arrays), first, full
-    )
+    return Key(None if trivial else part, part.shape, tuple(axes), tuple(arrays), first, full)
 
 
 def _index(item: Any) -> int | Tracer:
@@ -377,9 +375,7 @@ def _scatter(target: Tracer, key: Key, value: Any, combine: str) -> None:
     base = read(target)
     updates = o.transpose(new, tuple(places))
     mode = "drop" if safe else "check"
-    found = o.emit(
-        "scatter", base, updates, *indices, axes=key.axes, mode=mode, combine=combine
-    )
+    found = o.emit("scatter", base, updates, *indices, axes=key.axes, mode=mode, combine=combine)
     write(target, found)
 
 

@@ -469,7 +469,9 @@ def _sqrt(x: Tracer) -> Tracer:
 
 
 @implements("cross", "linalg.cross")
-def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None) -> Any:
+def cross(
+    a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None
+) -> Any:
     """The cross product of vectors of three."""
     if axis is not None:
         axisa = axisb = axisc = axis
@@ -509,5 +511,3 @@ def _convolved(x: Tracer, y: Tracer, mode: str) -> Tracer:
 def convolve(a: Any, v: Any, mode: str = "full") -> Tracer:
     """Convolution of vectors."""
     return _convolved(tracer(a), tracer(v), mode)
-
-

@@ -80,9 +80,7 @@ class TracedFunction:
         return stand_in, (self.original,)
 
 
-def call_traced(
-    original: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def call_traced(original: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A NumPy call under an active trace.
 
     Raises:
@@ -210,15 +208,13 @@ def traced_names() -> tuple[str, ...]:
     """Names of all NumPy functions that can be traced, ufuncs included."""
     from diffc.trace.formulas import FORMULAS
 
-    plain = {name for name in FUNCTIONS if not name.startswith(("_", "ndarray.")) and hasattr_(name)}
+    plain = {name for name in FUNCTIONS if _is_function(name)}
     return tuple(sorted(plain | {ufunc.__name__ for ufunc in FORMULAS}))
 
 
-def hasattr_(name: str) -> bool:
+def _is_function(name: str) -> bool:
     """Whether NumPy has a function of this (dotted) name."""
     found: Any = np
     for part in name.split("."):
-        if not hasattr(found, part):
-            return False
-        found = getattr(found, part)
-    return True
+        found = getattr(found, part, None)
+    return callable(found) and not name.endswith(".accumulate") and "ndarray." not in name

@@ -80,6 +80,8 @@ def reshape(x: Operand, shape: Shape) -> Operand:
         return x
     if isinstance(x, Literal):
         return literal(x.value, x.aval.with_shape(shape))
+    if x.eqn is not None and x.eqn.op.name == "reshape":
+        return reshape(x.eqn.operands[0], shape)
     return emit("reshape", x, shape=shape)
 
 
@@ -89,6 +91,9 @@ def transpose(x: Operand, perm: tuple[int, ...]) -> Operand:
         return x
     if isinstance(x, Literal):
         return literal(x.value, x.aval.with_shape(tuple(x.aval.shape[i] for i in perm)))
+    if x.eqn is not None and x.eqn.op.name == "transpose":
+        first = x.eqn.params["perm"]
+        return transpose(x.eqn.operands[0], tuple(first[i] for i in perm))
     return emit("transpose", x, perm=perm)
 
 
@@ -148,7 +153,10 @@ def text_of_shape(shape: Shape) -> str:
 def slice_(x: Operand, start: Shape, stop: Shape, step: tuple[int, ...]) -> Operand:
     """Part of ``x``."""
     dims = x.aval.shape
-    if all(lo == 0 and hi == dim and s == 1 for lo, hi, s, dim in zip(start, stop, step, dims, strict=True)):
+    if all(
+        lo == 0 and hi == dim and s == 1
+        for lo, hi, s, dim in zip(start, stop, step, dims, strict=True)
+    ):
         return x
     if isinstance(x, Literal):
         sizes = tuple(-((lo - hi) // s) for lo, hi, s in zip(start, stop, step, strict=True))
@@ -173,9 +181,7 @@ def reverse(x: Operand, axes: tuple[int, ...]) -> Operand:
     return emit("reverse", x, axes=axes)
 
 
-def pad(
-    x: Operand, value: Operand, low: Shape, high: Shape, interior: tuple[int, ...]
-) -> Operand:
+def pad(x: Operand, value: Operand, low: Shape, high: Shape, interior: tuple[int, ...]) -> Operand:
     """``x`` within a larger array of ``value``."""
     if not any(low) and not any(high) and not any(interior):
         return x

@@ -41,10 +41,13 @@ _MAX_ITEMS = 256
 
 
 class Place(NamedTuple):
-    """Where a name is bound: a dict and a key, a closure cell, or a tuple of defaults."""
+    """Where a name is bound: a dict and a key, a closure cell and its name, or a default."""
 
     holder: Any
     key: Any
+
+    def __repr__(self) -> str:
+        return f"<place {self.key!r}>"
 
     @property
     def ident(self) -> tuple[int, Any]:
@@ -190,8 +193,9 @@ class _Walk:
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is not None:
             self._push(wrapped, frozenset())
-        for cell in function.__closure__ or ():
-            self._place(Place(cell, "cell"), frozenset(_names(function.__code__)))
+        free = function.__code__.co_freevars
+        for name, cell in zip(free, function.__closure__ or (), strict=True):
+            self._place(Place(cell, name), frozenset(_names(function.__code__)))
         if is_library(function.__code__):
             return
         names = frozenset(_names(function.__code__))

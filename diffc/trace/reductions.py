@@ -236,7 +236,8 @@ def average(
     if w.shape != x.shape:
         if axis is None or isinstance(axis, tuple) or w.ndim != 1:
             raise ShapeError(
-                f"np.average: weights {w.aval} for an array {x.aval}: give the axis", location=line()
+                f"np.average: weights {w.aval} for an array {x.aval}: give the axis",
+                location=line(),
             )
         place = o.axis_of(axis, x.ndim)
         w = FUNCTIONS["reshape"](w, tuple(-1 if i == place else 1 for i in range(x.ndim)))
@@ -390,7 +391,9 @@ def cumulative_sum(x: Any, /, *, axis: Any = None, dtype: Any = None) -> Tracer:
     return cumsum(x, axis, dtype)
 
 
-def scan_by_doubling(x: Operand, axis: int, combine: Callable[[Operand, Operand], Operand], neutral: Any) -> Operand:
+def scan_by_doubling(
+    x: Operand, axis: int, combine: Callable[[Operand, Operand], Operand], neutral: Any
+) -> Operand:
     """A cumulative function in log2(n) steps: each combines with what lies 1, 2, 4, ... before."""
     size = x.aval.shape[axis]
     if not isinstance(size, int):
@@ -504,9 +507,13 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     """
     x = tracer(f, "np.gradient")
     axes = list(o.axes_of(axis, x.ndim))
-    spacings = list(varargs) * len(axes) if len(varargs) == 1 else list(varargs) or [1.0] * len(axes)
+    spacings = (
+        list(varargs) * len(axes) if len(varargs) == 1 else list(varargs) or [1.0] * len(axes)
+    )
     if edge_order != 1 or any(arg(h).shape for h in spacings):
-        raise TraceError("np.gradient with coordinates or edge_order=2 can't be traced", location=line())
+        raise TraceError(
+            "np.gradient with coordinates or edge_order=2 can't be traced", location=line()
+        )
     found = []
     for place, h in zip(axes, spacings, strict=True):
         index = (slice(None),) * place

@@ -236,7 +236,9 @@ def trace_flat(
 
     def body(places: Mapping[int, Place]) -> Traced:
         found, out_tree = tree.flatten(function(*tracers))
-        outs = [output(leaf, path) for leaf, path in zip(found, out_tree.paths("result"), strict=True)]
+        outs = [
+            output(leaf, path) for leaf, path in zip(found, out_tree.paths("result"), strict=True)
+        ]
         written = tuple(i for i, cell in enumerate(cells) if cell.written)
         effects = context.written_outer()
         outputs: list[Operand] = [out.operand for out in outs]
@@ -256,6 +258,7 @@ def trace_flat(
 
     binding = rebound(origin) if origin is not None else nullcontext({})
     with binding as places:
+        context.names = {i: place.key for i, place in places.items() if isinstance(place.key, str)}
         result: Traced = run_in(context, lambda: body(places))
     return result
 
@@ -369,9 +372,7 @@ def inline(graph: Graph, operands: Sequence[Any]) -> list[Tracer]:
     return [wrap(value) for value in current.builder.inline(graph, values)]
 
 
-def emit(
-    name: str, *operands: Any, regions: tuple[Graph, ...] = (), **params: Any
-) -> list[Tracer]:
+def emit(name: str, *operands: Any, regions: tuple[Graph, ...] = (), **params: Any) -> list[Tracer]:
     """Emits one op on tracers, arrays or numbers (as their own dtype); gives its results."""
     values = []
     for given in operands:

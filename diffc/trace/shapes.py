@@ -158,7 +158,7 @@ def rollaxis(a: Any, axis: Any, start: Any = 0) -> Tracer:
 
 
 def _listed(axis: Any) -> list[Any]:
-    return list(axis) if isinstance(axis, (tuple, list)) else [axis]
+    return list(axis) if isinstance(axis, (tuple, list, range)) else [axis]
 
 
 @implements("expand_dims")
@@ -235,7 +235,9 @@ def concatenate(
     place = o.axis_of(axis, rank)
     for x in found[1:]:
         same = [dim for i, dim in enumerate(x.aval.shape) if i != place]
-        if x.aval.ndim != rank or same != [d for i, d in enumerate(found[0].aval.shape) if i != place]:
+        if x.aval.ndim != rank or same != [
+            d for i, d in enumerate(found[0].aval.shape) if i != place
+        ]:
             raise ShapeError(
                 f"np.concatenate: {found[0].aval} and {x.aval} differ beyond axis {place}",
                 location=line(),
@@ -311,9 +313,7 @@ def _split(ary: Any, parts: Any, axis: Any, *, equal: bool) -> list[Tracer]:
     else:
         bounds = [0, *(p.__index__() for p in parts), size]
     index = [slice(None)] * place
-    return [
-        x[(*index, slice(lo, hi))] for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    return [x[(*index, slice(lo, hi))] for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
 @implements("split")
@@ -424,9 +424,7 @@ def tile(A: Any, reps: Any) -> Tracer:
         paired += [count, dim]
     inner = o.reshape(x, dims)
     wide = o.spread(inner, tuple(paired), tuple(range(1, 2 * rank, 2)))
-    return wrap_array(
-        o.reshape(wide, tuple(c * d for c, d in zip(counts, dims, strict=True)))
-    )
+    return wrap_array(o.reshape(wide, tuple(c * d for c, d in zip(counts, dims, strict=True))))
 
 
 @implements("repeat")

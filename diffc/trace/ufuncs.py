@@ -71,9 +71,7 @@ def elementwise(ufunc: np.ufunc, args: list[Arg], *, weak: bool = False, dtype: 
     found = formula(*[a.to(want, shape) for a, want in zip(args, ins, strict=True)])
     if ufunc.nout == 1:
         return wrap(o.cast(found, outs[0]), weak=weak and outs[0] in ("i64", "f64"))
-    return tuple(
-        wrap(o.cast(one, out), weak=weak) for one, out in zip(found, outs, strict=True)
-    )
+    return tuple(wrap(o.cast(one, out), weak=weak) for one, out in zip(found, outs, strict=True))
 
 
 def _compare(

@@ -83,9 +83,7 @@ class Part:
 
     def strides(self, base: Strides, shape: Shape) -> Strides | None:
         return tuple(
-            0
-            if axis is None
-            else base[axis] * self.step[axis] * (-1 if axis in self.flips else 1)
+            0 if axis is None else base[axis] * self.step[axis] * (-1 if axis in self.flips else 1)
             for axis in self.origin
         )
 
