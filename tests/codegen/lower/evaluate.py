@@ -1,6 +1,7 @@
 """A plain evaluator of loops, point by point: slow, for small kernels only."""
 
 import itertools
+import random
 from typing import Any
 
 import numpy as np
@@ -28,64 +29,75 @@ from diffc.ir.index import evaluate
 from diffc.ops.registry import find
 
 
-def run(kernel: Kernel, inputs: list[np.ndarray], aliases: dict[int, int] | None = None) -> Any:
-    """The outputs; ``aliases``: output position -> input whose memory it takes."""
-    memory: dict[Any, np.ndarray] = {}
+def run(kernel: Kernel, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """The outputs of a kernel."""
     ins = [p for p in kernel.params if p.mode == "in"]
     outs = [p for p in kernel.params if p.mode != "in"]
     assert [p.mode for p in kernel.params] == ["in"] * len(ins) + ["out"] * len(outs)
+    memory = {}
     for buffer, array in zip(ins, inputs, strict=True):
         assert array.dtype == DTYPES[buffer.dtype]
         memory[buffer] = array.reshape(buffer.shape).copy()
-    results = []
-    for k, buffer in enumerate(outs):
-        if aliases and k in aliases:
-            source = memory[ins[aliases[k]]]
-            assert source.nbytes == np.prod(buffer.shape) * DTYPES[buffer.dtype].itemsize
-            array = source.view(DTYPES[buffer.dtype]).reshape(buffer.shape)
-        else:
-            array = np.full(buffer.shape, 77, DTYPES[buffer.dtype])
-        memory[buffer] = array
-        results.append(array)
-    for buffer in kernel.scratch:
-        memory[buffer] = np.full(buffer.shape, 99, DTYPES[buffer.dtype])
-    with np.errstate(all="ignore"):
-        _Run(memory).body(kernel.body, {}, {})
+    results = [np.full(buffer.shape, 77, DTYPES[buffer.dtype]) for buffer in outs]
+    memory.update(zip(outs, results, strict=True))
+    execute(kernel, memory)
     return results
+
+
+def execute(kernel: Kernel, memory: dict[Any, np.ndarray]) -> int:
+    """Runs a kernel on the memory of its parameters; the status. Points run in a wild order."""
+    memory = dict(memory)
+    for buffer in kernel.scratch:
+        if buffer not in memory:
+            memory[buffer] = np.full(buffer.shape, 99, DTYPES[buffer.dtype])
+    for buffer, array in memory.items():
+        assert array.shape == buffer.shape and array.dtype == DTYPES[buffer.dtype]
+    state = _Run(memory)
+    with np.errstate(all="ignore"):
+        state.body(kernel.body, {}, {})
+    return state.status
+
+
+def _points(vars: Any) -> list[tuple[int, ...]]:
+    return list(itertools.product(*(range(v.extent) for v in vars)))
 
 
 class _Run:
     def __init__(self, memory: dict[Any, np.ndarray]) -> None:
         self.memory = memory
         self.status = 0
+        self.random = random.Random(0)
 
     def body(self, body: Any, env: dict, scalars: dict) -> None:
-        """Stores of one body at one point share what they loaded."""
-        known: dict[int, Any] = {}
-        for stmt in body:
+        position = 0
+        while position < len(body):
+            group = self.group(body[position:])
+            position += len(group)
+            stmt = group[0]
             if isinstance(stmt, Par):
-                for point in itertools.product(*(range(v.extent) for v in stmt.vars)):
-                    self.body(stmt.body, env | dict(zip(stmt.vars, point, strict=True)), scalars)
+                points = _points(stmt.vars)
+                self.random.shuffle(points)
+                for point in points:
+                    inner = env | dict(zip(stmt.vars, point, strict=True))
+                    self.body(stmt.body, inner, dict(scalars))
             elif isinstance(stmt, For):
                 steps = range(stmt.var.extent)
                 for at in reversed(steps) if stmt.reverse else steps:
-                    self.body(stmt.body, env | {stmt.var: at}, scalars)
+                    self.body(stmt.body, env | {stmt.var: at}, dict(scalars))
             elif isinstance(stmt, Reduce):
-                scalars[stmt.target] = self.reduce(stmt, env, scalars)
+                scalars[stmt.target.name] = self.reduce(stmt, env, scalars)
             elif isinstance(stmt, Contract):
                 dtype = DTYPES[stmt.target.dtype]
                 total = np.zeros((), np.float32 if dtype == np.float16 else dtype)
-                for point in itertools.product(*(range(v.extent) for v in stmt.vars)):
+                for point in _points(stmt.vars):
                     inner = env | dict(zip(stmt.vars, point, strict=True))
                     left = self.value(stmt.lhs, inner, scalars, {}).astype(total.dtype)
                     total = total + left * self.value(stmt.rhs, inner, scalars, {})
-                scalars[stmt.target] = np.asarray(total).astype(dtype)
+                scalars[stmt.target.name] = np.asarray(total).astype(dtype)
             elif isinstance(stmt, Store):
-                if stmt.guard.is_true or stmt.guard.evaluate(env):
-                    value = self.value(stmt.value, env, scalars, known)
-                    self.memory[stmt.buffer][self.at(stmt.buffer, stmt.indices, env)] = value
+                self.stores(group, env, scalars)
             elif isinstance(stmt, Scatter):
-                self.scatter(stmt, env, scalars, known)
+                self.scatter(stmt, env, scalars, {})
             else:
                 assert isinstance(stmt, Sort)
                 where = self.at(stmt.buffer, stmt.indices, env | {stmt.var: 0})
@@ -94,6 +106,29 @@ class _Run:
                 keys = self.memory[stmt.keys][where]
                 order = np.argsort(keys, kind="stable")
                 self.memory[stmt.buffer][where] = order if stmt.positions else keys[order]
+
+    def group(self, body: Any) -> list[Any]:
+        """Stores next to each other compute all values before any of them writes."""
+        group = [body[0]]
+        for stmt in body[1:]:
+            if not isinstance(body[0], Store) or not isinstance(stmt, Store):
+                break
+            if not (body[0].guard.is_true and stmt.guard.is_true):
+                break
+            written = {store.buffer for store in group}
+            if any(getattr(e, "buffer", None) in written for e in expressions([stmt.value])):
+                break
+            group.append(stmt)
+        return group
+
+    def stores(self, group: list[Store], env: dict, scalars: dict) -> None:
+        writes = []
+        for stmt in group:
+            if stmt.guard.evaluate(env):
+                where = self.at(stmt.buffer, stmt.indices, env)
+                writes.append((stmt.buffer, where, self.value(stmt.value, env, scalars, {})))
+        for buffer, where, value in writes:
+            self.memory[buffer][where] = value
 
     def at(self, buffer: Any, indices: Any, env: dict) -> tuple[int, ...]:
         found = tuple(int(evaluate(index, env)) for index in indices)
@@ -105,7 +140,7 @@ class _Run:
 
     def reduce(self, stmt: Reduce, env: dict, scalars: dict) -> Any:
         values = []
-        for point in itertools.product(*(range(v.extent) for v in stmt.vars)):
+        for point in _points(stmt.vars):
             inner = env | dict(zip(stmt.vars, point, strict=True))
             values.append(self.value(stmt.value, inner, scalars, {}))
         dtype = DTYPES[stmt.target.dtype]
@@ -172,7 +207,7 @@ class _Run:
         if isinstance(expr, Load):
             return np.array(self.memory[expr.buffer][self.at(expr.buffer, expr.indices, env)])
         if isinstance(expr, Scalar):
-            return np.asarray(scalars[expr])
+            return np.asarray(scalars[expr.name])
         if isinstance(expr, GatherLoad):
             place = self.mixed(expr.indices, env, scalars, known)
             array = self.memory[expr.buffer]

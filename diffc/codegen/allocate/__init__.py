@@ -1,0 +1,48 @@
+"""Every value gets its address: lifetimes in one arena, in place, in donated inputs, in outputs.
+
+``share`` decides which values follow one another in the same memory, ``place`` assigns offsets by
+lifetime, ``routine`` writes the steps. The planned peak is what a run takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diffc.codegen.allocate.memory import Entry, Memory
+from diffc.codegen.allocate.routine import Allocator
+from diffc.codegen.loops.module import Module
+from diffc.codegen.loops.nodes import Kernel as LoopKernel
+from diffc.codegen.lower.messages import Messages
+from diffc.plan.program import Kernel, Program
+
+__all__ = ["Entry", "Memory", "allocate"]
+
+
+def allocate(
+    program: Program,
+    kernels: Mapping[Kernel, LoopKernel],
+    messages: Messages,
+    *,
+    guard: bool = False,
+) -> tuple[Module, Memory]:
+    """The native module of a program, and its memory plan.
+
+    Args:
+        program: what runs; all sizes known.
+        kernels: the tiled nest of each of its kernels, callees' included.
+        messages: what statuses stand for.
+        guard: each value of the arena in pages of its own, ending flush with an unused page.
+
+    Raises:
+        InternalError: the program is malformed (a value read before it is written, ...).
+    """
+    allocator = Allocator(kernels, guard)
+    found = allocator.run(program)
+    module = Module(
+        found.routine,
+        tuple(allocator.constants),
+        messages.table,
+        dict(sorted(program.donated.items())),
+        found.guards,
+    )
+    return module, found.memory

@@ -1,0 +1,314 @@
+"""A program becomes a routine: slots get addresses, nodes become steps."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+from diffc.codegen.allocate.memory import Entry, Memory
+from diffc.codegen.allocate.overlap import without_copies
+from diffc.codegen.allocate.place import Block, most_alive, place, place_guarded, round_up
+from diffc.codegen.allocate.share import Sharing, Slot, nbytes_of, share
+from diffc.codegen.loops.module import (
+    Address,
+    Copy,
+    Invoke,
+    Launch,
+    Repeat,
+    Routine,
+    Step,
+)
+from diffc.codegen.loops.nodes import Buffer as Param
+from diffc.codegen.loops.nodes import Const, Par, Store, Vector
+from diffc.codegen.loops.nodes import Kernel as LoopKernel
+from diffc.codegen.loops.scratch import scratch_in_arena
+from diffc.codegen.targets import ITEM_BYTES
+from diffc.ir.index import Var
+from diffc.plan.program import Buffer, Call, Fill, Kernel, Loop, Node, Program
+from diffc.plan.program import Copy as PlannedCopy
+
+#: how many bytes of a splat are written at once.
+_FILL_BYTES = 64
+
+
+@dataclass(slots=True, eq=False)
+class Allocated:
+    """A routine, its plan, and where its values lie (in guard mode)."""
+
+    routine: Routine
+    memory: Memory
+    guards: tuple[tuple[int, int], ...]
+
+
+@dataclass(slots=True, eq=False)
+class Workspace:
+    """Memory that one node needs while it runs."""
+
+    name: str
+    nbytes: int
+    step: int
+    is_arena: bool = False
+    offset: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Allocator:
+    """Allocates a program and what it runs; shared programs once."""
+
+    kernels: Mapping[Kernel, LoopKernel]
+    guard: bool
+    constants: dict[bytes, int] = field(default_factory=dict)
+    known: dict[Program, Allocated] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    fills: dict[tuple[str, int, str], LoopKernel] = field(default_factory=dict)
+
+    def run(self, program: Program) -> Allocated:
+        """The program as a routine, those that it runs first."""
+        stack = [program]
+        while stack:
+            current = stack[-1]
+            waiting = [p for p in _callees(current) if p not in self.known]
+            if waiting:
+                stack += waiting
+                continue
+            stack.pop()
+            if current not in self.known:
+                self.known[current] = _Routine(self, current).build()
+        return self.known[program]
+
+    def constant(self, data: bytes) -> Address:
+        """The place of constant data."""
+        return Address("constant", self.constants.setdefault(data, len(self.constants)))
+
+    def unique(self, name: str) -> str:
+        """A name that no other routine has."""
+        found, count = name, 1
+        while found in self.names:
+            found = f"{name}_{count}"
+            count += 1
+        self.names.add(found)
+        return found
+
+    def fill(self, buffer: Buffer, value: bool | int | float) -> LoopKernel:
+        """The kernel that writes a splat of this size."""
+        dtype = buffer.aval.dtype
+        count = nbytes_of(buffer) // ITEM_BYTES[dtype]
+        key = dtype, count, repr(value)
+        found = self.fills.get(key)
+        if found is None:
+            target = Param("out", dtype, (count,), "out")
+            at = Var("i", count)
+            store = Store(target, (at,), Const(dtype, value))
+            lanes = _FILL_BYTES // ITEM_BYTES[dtype]
+            body = (Par((at,), (store,), Vector(lanes)),)
+            found = self.fills[key] = LoopKernel(f"fill_{dtype}", (target,), (), body)
+        return found
+
+
+def _callees(program: Program) -> list[Program]:
+    found: dict[Program, None] = {}
+    for node in program.nodes:
+        if isinstance(node, Call):
+            found[node.program] = None
+        elif isinstance(node, Loop):
+            found[node.body] = None
+    return list(found)
+
+
+class _Routine:
+    """One program being allocated."""
+
+    def __init__(self, allocator: Allocator, program: Program) -> None:
+        self.allocator = allocator
+        self.program = program
+        self.sharing: Sharing = share(program, allocator.kernels)
+        self.workspaces: dict[int, list[Workspace]] = {}
+        self.offsets: dict[Slot, int] = {}
+        self.copies: list[tuple[str, str, int]] = []
+        self.steps: list[Step] = []
+
+    def build(self) -> Allocated:
+        """Asks for workspaces, assigns offsets, then writes the steps."""
+        for step, node in enumerate(self.program.nodes):
+            self.workspaces[step] = self._workspaces(node, step)
+        slots = [s for s in dict.fromkeys(self.sharing.slots.values()) if s.home is None]
+        spaces = [space for group in self.workspaces.values() for space in group]
+        blocks = [Block(slot.nbytes, slot.first, slot.last) for slot in slots]
+        blocks += [Block(space.nbytes, space.step, space.step) for space in spaces]
+        if self.allocator.guard:
+            offsets, peak = place_guarded(blocks, mmap.PAGESIZE)
+        else:
+            offsets, peak = place(blocks)
+        self.offsets = dict(zip(slots, offsets, strict=False))
+        for space, offset in zip(spaces, offsets[len(slots) :], strict=True):
+            space.offset = offset
+        for step, node in enumerate(self.program.nodes):
+            self._step(node, self.workspaces[step])
+        self._donated_at_the_end()
+        routine = Routine(
+            self.allocator.unique(self.program.name),
+            len(self.program.inputs),
+            len(self.program.outputs),
+            peak,
+            tuple(self.steps),
+        )
+        memory = self._memory(peak, most_alive(blocks), slots, spaces)
+        return Allocated(routine, memory, self._guards(slots, spaces))
+
+    # --- workspaces
+
+    def _workspaces(self, node: Node, step: int) -> list[Workspace]:
+        if isinstance(node, Kernel):
+            kernel = self.allocator.kernels[node]
+            return [
+                Workspace(f"{kernel.name}.{b.name}", prod(b.shape) * ITEM_BYTES[b.dtype], step)
+                for b in scratch_in_arena(kernel)
+            ]
+        if isinstance(node, Call):
+            return [self._callee_arena(node.program, step)]
+        if isinstance(node, Loop) and node.length:
+            spares = node.writes[: node.carries] if node.length > 1 else ()
+            spaces = [Workspace(f"{b.name}.spare", nbytes_of(b), step) for b in spares]
+            return [*spaces, self._callee_arena(node.body, step)]
+        return []
+
+    def _callee_arena(self, program: Program, step: int) -> Workspace:
+        nbytes = self.allocator.known[program].routine.arena_bytes
+        if self.allocator.guard:
+            nbytes = round_up(nbytes, mmap.PAGESIZE)
+        return Workspace(f"@{program.name}", nbytes, step, is_arena=True)
+
+    # --- steps
+
+    def address(self, buffer: Buffer) -> Address:
+        """Where a value lies."""
+        if buffer.role == "input":
+            return Address("input", buffer.index)
+        if buffer.role == "constant":
+            return self.allocator.constant(buffer.data)
+        slot = self.sharing.slots[buffer]
+        return slot.home or Address("arena", 0, self.offsets[slot])
+
+    def _addresses(self, buffers: tuple[Buffer, ...]) -> tuple[Address, ...]:
+        return tuple(map(self.address, buffers))
+
+    def _step(self, node: Node, spaces: list[Workspace]) -> None:
+        places = [Address("arena", 0, space.offset) for space in spaces]
+        if isinstance(node, Kernel):
+            self._launch(node, places)
+        elif isinstance(node, PlannedCopy):
+            self._copy(node.target, node.source)
+        elif isinstance(node, Fill):
+            if nbytes_of(node.target):
+                kernel = self.allocator.fill(node.target, node.value)
+                self.steps.append(Launch(kernel, (self.address(node.target),)))
+        elif isinstance(node, Call):
+            routine = self.allocator.known[node.program].routine
+            reads, writes = self._addresses(node.reads), self._addresses(node.writes)
+            self.steps.append(Invoke(routine, reads, writes, places[0]))
+        else:
+            self._repeat(node, places)
+
+    def _copy(self, target: Buffer, source: Buffer) -> None:
+        to, origin, nbytes = self.address(target), self.address(source), nbytes_of(target)
+        if to != origin and nbytes:
+            self.steps.append(Copy(to, origin, nbytes))
+            self.copies.append((target.name, source.name, nbytes))
+
+    def _launch(self, node: Kernel, places: list[Address]) -> None:
+        kernel = self.allocator.kernels[node]
+        reads, writes = self._addresses(node.reads), self._addresses(node.writes)
+        count = len(reads)
+        is_aliased = False
+        for k, target in enumerate(writes):
+            for source, origin in zip(kernel.params, reads, strict=False):
+                if origin == target and nbytes_of(node.writes[k]):
+                    is_aliased = True
+                    kernel = without_copies(kernel, source, kernel.params[count + k])
+        if kernel.body:
+            self.steps.append(Launch(kernel, (*reads, *writes, *places), is_aliased))
+
+    def _repeat(self, node: Loop, places: list[Address]) -> None:
+        first, last = node.constants, node.constants + node.carries
+        if not node.length:
+            for target, source in zip(node.writes, node.reads[first:last], strict=False):
+                self._copy(target, source)
+            return
+        body = node.body
+        reads, writes = self._addresses(node.reads), self._addresses(node.writes)
+        final = writes[: node.carries]
+        slices = [nbytes_of(buffer) for buffer in body.inputs[last:]]
+        stacked = [nbytes_of(buffer) for buffer in body.outputs[node.carries :]]
+        self.steps.append(
+            Repeat(
+                self.allocator.known[body].routine,
+                node.length,
+                node.reverse,
+                reads[:first],
+                reads[first:last],
+                tuple(places[:-1]) or final,
+                final,
+                tuple(zip(reads[last:], slices, strict=True)),
+                tuple(zip(writes[node.carries :], stacked, strict=True)),
+                places[-1],
+                tuple(map(nbytes_of, node.writes[: node.carries])),
+            )
+        )
+
+    def _donated_at_the_end(self) -> None:
+        for output, how in self.sharing.donated.items():
+            if how == "copied at the end":
+                target = self.program.inputs[self.program.donated[output]]
+                self._copy(target, self.program.outputs[output])
+
+    # --- report
+
+    def _memory(self, peak: int, least: int, slots: list[Slot], spaces: list[Workspace]) -> Memory:
+        entries = [
+            Entry(
+                " = ".join(buffer.name for buffer in slot.members),
+                str(slot.members[0].aval),
+                self.offsets[slot],
+                slot.nbytes,
+                slot.first,
+                slot.last,
+            )
+            for slot in slots
+        ]
+        entries += [
+            Entry(s.name, "arena" if s.is_arena else "scratch", s.offset, s.nbytes, s.step, s.step)
+            for s in spaces
+            if s.nbytes
+        ]
+        outputs, inputs = self.program.outputs, self.program.inputs
+        return Memory(
+            self.program.name,
+            peak,
+            least,
+            tuple(sorted(entries, key=lambda entry: (entry.first, entry.offset, entry.name))),
+            tuple((target.name, source.name) for target, source in self.sharing.in_place),
+            tuple(self.copies),
+            tuple(
+                (outputs[k].name, inputs[self.program.donated[k]].name, how)
+                for k, how in self.sharing.donated.items()
+            ),
+            tuple(self.allocator.known[callee].memory for callee in _callees(self.program)),
+        )
+
+    def _guards(self, slots: list[Slot], spaces: list[Workspace]) -> tuple[tuple[int, int], ...]:
+        """Where values lie, callees' included."""
+        if not self.allocator.guard:
+            return ()
+        found = [(self.offsets[slot], slot.nbytes) for slot in slots]
+        for step, node in enumerate(self.program.nodes):
+            for space in self.workspaces[step]:
+                if not space.is_arena:
+                    found.append((space.offset, space.nbytes))
+                    continue
+                assert isinstance(node, Call | Loop)
+                callee = node.program if isinstance(node, Call) else node.body
+                inner = self.allocator.known[callee].guards
+                found += [(space.offset + offset, nbytes) for offset, nbytes in inner]
+        return tuple(sorted(found))
