@@ -246,11 +246,11 @@ def _lower_all(program: Program, messages: Messages) -> dict[Kernel, LoopKernel]
         for node in current.nodes:
             if isinstance(node, Kernel):
                 key = print_graph(node.graph)
-                count = len(messages)
+                count = len(messages.table)
                 found = known.get(key)
                 if found is None:
                     found = lower(node.graph, f"k{len(known)}_{node.graph.name}", messages)
-                    if len(messages) == count:  # a message names one line
+                    if len(messages.table) == count:  # a message names one line
                         known[key] = found
                 lowered[node] = found
     return lowered
