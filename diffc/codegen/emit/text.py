@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 __all__ = [
     "FLOAT_TYPES",
@@ -193,6 +194,18 @@ class ModuleText:
     def add_text(self, text: str) -> None:
         """Append a function that was written elsewhere, as it stands."""
         self._functions.append(text)
+
+    def add_once(self, stem: str, text: str) -> str:
+        """Append an internal function that names itself `@SELF`, unless the module has it already.
+
+        Returns:
+            Its name, made from `stem` and a digest of the text: equal functions are one.
+        """
+        name = f"{stem}_{blake2b(text.encode(), digest_size=8).hexdigest()}"
+        if name not in self._names:
+            self._names.add(name)
+            self._functions.append(text.replace("@SELF", f"@{name}"))
+        return name
 
     def metadata(self, node: str) -> str:
         """The reference (`!3`) of a metadata node, added once."""

@@ -26,10 +26,12 @@ class Powers(Exponentials):
         lost = self.sub(m, self.sub(d, 1.0))
         inverse = self.div(1.0, d)
         s = self.mul(f, inverse)
-        product, error = self.two_product(s, d)
-        rest = self.sub(self.sub(f, product), error)
+        if self.fused:
+            rest = self.neg_mul_add(s, d, f)
+        else:
+            product, error = self.two_product(s, d)
+            rest = self.sub(self.sub(f, product), error)
         s_low = self.mul(self.neg_mul_add(s, lost, rest), inverse)
-        s, s_low = self.fast_two_sum(s, s_low)
         z, z_low = self.two_product(s, s)
         z_low = self.mul_add(self.add(s, s), s_low, z_low)
         third, third_low = split(Fraction(1, 3), self.scalar, 53)
@@ -51,7 +53,6 @@ class Powers(Exponentials):
         octave, octave_low = split(LN2, self.scalar, 41)
         high, low = self.fast_two_sum(self.mul(e, octave), t)
         low = self.add(low, self.mul_add(e, octave_low, t_low))
-        high, low = self.fast_two_sum(high, low)
         high = self.select(self.compare("oeq", a, 0.0), -math.inf, high)
         return self.select(self.compare("oeq", a, math.inf), math.inf, high), low
 
