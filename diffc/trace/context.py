@@ -254,6 +254,11 @@ def run_in(trace: Trace, body: Callable[[], Any]) -> Any:
     traces.append(trace)
     try:
         return body()
+    except ValueError as error:
+        # NumPy's own words where a tracer is stored into an ndarray: the cause says more.
+        if isinstance(error.__cause__, DiffcError):
+            raise error.__cause__ from None
+        raise
     finally:
         traces.pop()
         trace.alive = False

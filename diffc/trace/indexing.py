@@ -26,6 +26,10 @@ from diffc.trace.tracer import Tracer, read, view, wrap, write
 from diffc.trace.views import Part, Picked
 
 
+class OutOfBoundsError(ShapeError, IndexError):
+    """An index that no element has; an IndexError, as in NumPy."""
+
+
 class Key(NamedTuple):
     """A key taken apart.
 
@@ -76,7 +80,7 @@ def _items(shape: Shape, key: Any) -> list[Any]:
             items.append(item)
             used += item is not None
     if used > len(shape):
-        raise ShapeError(
+        raise OutOfBoundsError(
             f"too many indices: {used} for an array of {len(shape)} dimensions", location=line()
         )
     rest = [slice(None)] * (len(shape) - used)
@@ -198,7 +202,7 @@ def _in_bounds(index: int, dim: Dim, axis: int) -> Dim:
     if not isinstance(dim, int):
         return index if index >= 0 else dim + index
     if not -dim <= index < dim:
-        raise ShapeError(
+        raise OutOfBoundsError(
             f"index {index} is out of bounds for axis {axis} with size {dim}", location=line()
         )
     return index % dim
@@ -240,7 +244,7 @@ def _normalized(arrays: tuple[Tracer, ...], dims: list[Dim]) -> tuple[tuple[Oper
             low, high = (int(known.min()), int(known.max())) if known.size else (0, 0)
             if known.size and not -dim <= low <= high < dim:
                 bad = low if low < -dim else high
-                raise ShapeError(
+                raise OutOfBoundsError(
                     f"index {bad} is out of bounds for an axis of size {dim}", location=line()
                 )
         else:

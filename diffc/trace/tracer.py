@@ -238,7 +238,10 @@ _HINT_NUMBER = (
     "keep it as an array; return it and read it outside; or pass what it comes from as a static "
     "argument (static_argnums)"
 )
-_HINT_FLOAT = "use the functions of np instead of math or float(): np.exp(x), x.astype(np.float64)"
+_HINT_FLOAT = (
+    "use the functions of np instead of math or float(): np.exp(x), x.astype(np.float64); an array "
+    "that is written to must be made inside the function, or be an argument"
+)
 _HINT_INDEX = (
     "sizes must not depend on traced values: pass them as static arguments (static_argnums); "
     "loop over traced bounds with diffc.scan; index arrays made outside with np.take(a, i)"
