@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 
+from diffc.codegen.emit.contract import write_contraction
 from diffc.codegen.emit.expr import ALWAYS, Evaluator
 from diffc.codegen.emit.frame import Frame, Lanes, Value
 from diffc.codegen.emit.memory import Condition, Memory, Place
@@ -20,6 +21,7 @@ from diffc.codegen.emit.numbering import Numbering
 from diffc.codegen.emit.reduce import write_contract, write_reduces
 from diffc.codegen.emit.sort import write_sort
 from diffc.codegen.emit.text import ModuleText
+from diffc.codegen.loops.contraction import is_tiled
 from diffc.codegen.loops.nodes import (
     Buffer,
     Contract,
@@ -153,6 +155,9 @@ class KernelWriter:
     def par(self, stmt: Par) -> None:
         """Writes a nest of independent points."""
         if any(extent_of(var) == 0 for var in stmt.vars):
+            return
+        if is_tiled(stmt):
+            write_contraction(self, stmt)
             return
         stores = stored(stmt.body)
         is_vector = isinstance(stmt.how, Vector) and self.frame.lanes is None

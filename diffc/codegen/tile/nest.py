@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from diffc.codegen.loops.contraction import is_tiled
 from diffc.codegen.loops.nodes import Contract, For, Kernel, Par, Reduce, Stmt, Store, Vector
 from diffc.codegen.loops.walk import statements
 from diffc.codegen.targets import Target
 from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
+from diffc.codegen.tile.contract import tile_contractions
 from diffc.ir.index import Var
 
 __all__ = ["tile"]
@@ -29,6 +31,7 @@ def tile(kernel: Kernel, target: Target) -> Kernel:
     Before: `par i in 64, j in 100: y[i, j] = max(x[i, j], 0)`. After, on 16 lanes of f32:
     `par i_j in 6400 by vectors of 32: y[i_j//100, i_j%100] = max(x[i_j//100, i_j%100], 0)`.
     """
+    kernel = tile_contractions(kernel, target)
     body = _body(kernel.body, target)
     return kernel if body == kernel.body else replace(kernel, body=body)
 
@@ -40,7 +43,7 @@ def _body(body: Sequence[Stmt], target: Target) -> tuple[Stmt, ...]:
 def _statement(stmt: Stmt, target: Target) -> Stmt:
     if isinstance(stmt, For):
         return replace(stmt, body=_body(stmt.body, target))
-    if isinstance(stmt, Par) and stmt.how is None:
+    if isinstance(stmt, Par) and stmt.how is None and not is_tiled(stmt):
         return _par(stmt, target)
     return stmt
 

@@ -1,0 +1,127 @@
+"""Arithmetic of contractions on vectors: loads of operands, multiply-adds, sums.
+
+Sums are kept in the accumulator dtype (f32 for f16). One multiply-add is fused where the target
+has the instruction, else a product and a sum; integers wrap; `bool` is `or` of `and`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffc.codegen.emit.registers import FLOATS, is_signed
+from diffc.codegen.emit.text import LLVM_TYPES, FunctionText, intrinsic_suffix, vector_type
+from diffc.codegen.targets import ITEM_BYTES, Target
+
+__all__ = ["Numbers", "load_lanes", "prefix_mask", "store_lanes"]
+
+
+def prefix_mask(lanes: int, active: int) -> str:
+    """The mask of the first `active` lanes."""
+    bits = ", ".join(f"i1 {int(lane < active)}" for lane in range(lanes))
+    return f"<{bits}>"
+
+
+def load_lanes(fn: FunctionText, dtype: str, lanes: int, pointer: str, active: int) -> str:
+    """A vector from memory; only the first `active` lanes are read, the others are 0."""
+    scalar, align = LLVM_TYPES[dtype], ITEM_BYTES[dtype]
+    kind = vector_type(scalar, lanes)
+    if active >= lanes:
+        return fn.load(kind, pointer, align)
+    if dtype == "f16":  # masks of 16 bits are for integers
+        bits = load_lanes(fn, "i16", lanes, pointer, active)
+        return fn.value(f"bitcast {vector_type('i16', lanes)} {bits} to {kind}")
+    return fn.call(
+        kind,
+        f"llvm.masked.load.{intrinsic_suffix(scalar, lanes)}.p0",
+        ("ptr", pointer),
+        ("i32", str(align)),
+        (vector_type("i1", lanes), prefix_mask(lanes, active)),
+        (kind, "zeroinitializer"),
+    )
+
+
+def store_lanes(
+    fn: FunctionText, dtype: str, lanes: int, value: str, pointer: str, active: int
+) -> None:
+    """A vector to memory; only the first `active` lanes are written."""
+    scalar, align = LLVM_TYPES[dtype], ITEM_BYTES[dtype]
+    kind = vector_type(scalar, lanes)
+    if active >= lanes:
+        fn.store(kind, value, pointer, align)
+        return
+    fn.call(
+        "void",
+        f"llvm.masked.store.{intrinsic_suffix(scalar, lanes)}.p0",
+        (kind, value),
+        ("ptr", pointer),
+        ("i32", str(align)),
+        (vector_type("i1", lanes), prefix_mask(lanes, active)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Vectors of sums of one contraction.
+
+    Attributes:
+        fn: The function.
+        target: The machine.
+        dtype: Of the sums.
+        lanes: Of a vector.
+    """
+
+    fn: FunctionText
+    target: Target
+    dtype: str
+    lanes: int
+
+    @property
+    def scalar(self) -> str:
+        """LLVM type of a sum."""
+        return LLVM_TYPES[self.dtype]
+
+    @property
+    def kind(self) -> str:
+        """LLVM type of a vector of sums."""
+        return vector_type(self.scalar, self.lanes)
+
+    def _widened(self, value: str, dtype: str, lanes: int) -> str:
+        """An operand as a number of the sums' dtype."""
+        if dtype == self.dtype:
+            return value
+        old, new = vector_type(LLVM_TYPES[dtype], lanes), vector_type(self.scalar, lanes)
+        if dtype in FLOATS:
+            return self.fn.value(f"fpext {old} {value} to {new}")
+        if self.dtype in FLOATS:
+            name = "sitofp" if is_signed(dtype) else "uitofp"
+            return self.fn.value(f"{name} {old} {value} to {new}")
+        if ITEM_BYTES[dtype] == ITEM_BYTES[self.dtype]:
+            return value
+        return self.fn.value(f"{'sext' if is_signed(dtype) else 'zext'} {old} {value} to {new}")
+
+    def vector(self, dtype: str, pointer: str, active: int) -> str:
+        """Neighbouring elements of an operand; the lanes from `active` on are 0."""
+        value = load_lanes(self.fn, dtype, self.lanes, pointer, active)
+        return self._widened(value, dtype, self.lanes)
+
+    def spread(self, dtype: str, pointer: str) -> str:
+        """One element of an operand in all lanes."""
+        value = self.fn.load(LLVM_TYPES[dtype], pointer, ITEM_BYTES[dtype])
+        value = self._widened(value, dtype, 1)
+        return self.fn.broadcast(value, self.scalar, self.lanes)
+
+    def multiply_add(self, a: str, b: str, total: str) -> str:
+        """One product more."""
+        fn, kind = self.fn, self.kind
+        if self.dtype not in FLOATS:
+            product = fn.value(f"{'and' if self.dtype == 'bool' else 'mul'} {kind} {a}, {b}")
+            return self.add(total, product)
+        if self.target.has_fma:
+            suffix = intrinsic_suffix(self.scalar, self.lanes)
+            return fn.call(kind, f"llvm.fma.{suffix}", (kind, a), (kind, b), (kind, total))
+        return self.add(total, fn.value(f"fmul {kind} {a}, {b}"))
+
+    def add(self, a: str, b: str) -> str:
+        """Sum of two vectors of sums."""
+        name = "fadd" if self.dtype in FLOATS else "or" if self.dtype == "bool" else "add"
+        return self.fn.value(f"{name} {self.kind} {a}, {b}")

@@ -1,0 +1,379 @@
+"""A contraction gets rows, columns, a tile and its workspace.
+
+Before: ``Par(vars, (Contract, Store...))`` as lowered, variables of the result in any number.
+After: ``Par((outer..., row, column), ...)`` where only lhs moves along the row and only rhs along
+the column, neighbouring variables which move together are one, and ``Contract.how`` is filled in.
+Operands that are not plain loads with constant strides are copied to scratch by a ``Par`` before.
+
+The order of summation does not change: contracted variables merge in their order, and operands swap
+sides (a product commutes) where columns run better along the lanes that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from diffc.codegen.loops.contraction import (
+    Access,
+    access,
+    extent_of,
+    is_contraction,
+    is_tiled,
+    workspace,
+)
+from diffc.codegen.loops.nodes import (
+    Buffer,
+    Choose,
+    Contract,
+    Expr,
+    For,
+    GatherLoad,
+    IndexValue,
+    Kernel,
+    Load,
+    Par,
+    Stmt,
+    Store,
+    Vector,
+)
+from diffc.codegen.loops.walk import expressions, map_statement, operands, rewrite
+from diffc.codegen.targets import Target
+from diffc.codegen.tile.contract_model import Choice, Problem, choose
+from diffc.errors import InternalError
+from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
+
+__all__ = ["Tiled", "tile_contract", "tile_contractions"]
+
+Chain = tuple[Var, ...]
+"""Variables that move together, the outermost first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiled:
+    """What a statement became: statements in order, and the scratch that they need."""
+
+    body: tuple[Stmt, ...]
+    scratch: tuple[Buffer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One way to run a contraction: who is row and column, which tile.
+
+    Attributes:
+        lhs: Moves along the row.
+        rhs: Moves along the column.
+        is_swapped: Whether these are the contraction's rhs and lhs.
+        row: The row's variables (none: extent 1).
+        column: The column's variables.
+        outer: The other chains: those that move rhs first.
+        choice: Tile and price.
+    """
+
+    lhs: Access
+    rhs: Access
+    is_swapped: bool
+    row: Chain
+    column: Chain
+    outer: tuple[Chain, ...]
+    choice: Choice
+
+
+def tile_contractions(kernel: Kernel, target: Target) -> Kernel:
+    """The kernel with every contraction tiled that stands in no loop of vectors.
+
+    What is left are loops over points; those of a contraction are not to be touched again.
+    """
+    scratch: list[Buffer] = []
+    body = _tiled_body(kernel.body, target, scratch)
+    if body == kernel.body:
+        return kernel
+    return replace(kernel, body=body, scratch=(*kernel.scratch, *scratch))
+
+
+def _tiled_body(body: Sequence[Stmt], target: Target, scratch: list[Buffer]) -> tuple[Stmt, ...]:
+    found: list[Stmt] = []
+    position = 0
+    while position < len(body):
+        stmt = body[position]
+        position += 1
+        if isinstance(stmt, Contract) and stmt.how is None:  # a lone sum: no point, no loop
+            stores: list[Stmt] = []
+            while position < len(body) and isinstance(body[position], Store):
+                stores.append(body[position])
+                position += 1
+            stmt = Par((), (stmt, *stores))
+        if is_contraction(stmt) and not is_tiled(stmt):
+            assert isinstance(stmt, Par)
+            tiled = tile_contract(stmt, target)
+            found += tiled.body
+            scratch += tiled.scratch
+        elif isinstance(stmt, For):
+            found.append(replace(stmt, body=_tiled_body(stmt.body, target, scratch)))
+        else:
+            found.append(stmt)
+    return tuple(found)
+
+
+def tile_contract(par: Par, target: Target) -> Tiled:
+    """Tiles the nest of one contraction.
+
+    Args:
+        par: A contraction and stores at points of the result; `vars` may be empty.
+        target: The machine.
+
+    Returns:
+        The nest, perhaps after copies of operands, and its scratch buffers.
+
+    Raises:
+        InternalError: The body is not a contraction followed by stores.
+    """
+    if any(extent_of(var) == 0 for var in par.vars):
+        return Tiled(())
+    par = _without_units(par)
+    first = par.body[0]
+    stores = [stmt for stmt in par.body[1:] if isinstance(stmt, Store)]
+    if not isinstance(first, Contract) or len(stores) != len(par.body) - 1:
+        raise InternalError("a contraction's nest is one contraction followed by stores")
+    copies: list[Stmt] = []
+    scratch: list[Buffer] = []
+    for side in ("lhs", "rhs"):
+        first = _with_plain_operand(first, par.vars, side, target, copies, scratch)
+    lhs = access(first.lhs, (*par.vars, *first.vars))
+    rhs = access(first.rhs, (*par.vars, *first.vars))
+    assert lhs is not None and rhs is not None, "operands are plain loads now"
+    depth = _depth_chains(first.vars, lhs, rhs)
+    plan = min(
+        _plans(par.vars, depth, lhs, rhs, first.target.dtype, stores, target),
+        key=lambda plan: plan.choice.cycles,
+    )
+    tiled = _rebuilt(plan, depth, first, stores)
+    return Tiled((*copies, tiled), (*scratch, *workspace(tiled)))
+
+
+# --- the operands
+
+
+def _without_units(par: Par) -> Par:
+    """The nest without variables of extent 1."""
+    first = par.body[0]
+    inner = first.vars if isinstance(first, Contract) else ()
+    units: dict[Var, Dim] = {var: 0 for var in (*par.vars, *inner) if extent_of(var) == 1}
+    if not units:
+        return par
+    vars = tuple(var for var in par.vars if var not in units)
+    body = _substituted(par.body, units)
+    first = body[0]
+    if isinstance(first, Contract):
+        kept = tuple(var for var in first.vars if var not in units)
+        body = (replace(first, vars=kept), *body[1:])
+    return Par(vars, body)
+
+
+def _substituted(body: Sequence[Stmt], mapping: Mapping[Var, Dim]) -> tuple[Stmt, ...]:
+    def on_index(index: Dim) -> Dim:
+        return substitute(index, mapping)
+
+    def on_guard(guard: Guard) -> Guard:
+        return guard.substitute(mapping)
+
+    known = rewrite((expr for stmt in body for expr in operands(stmt)), on_index, on_guard)
+    return tuple(map_statement(stmt, on_index, on_guard, known) for stmt in body)
+
+
+def _with_plain_operand(
+    contract: Contract,
+    vars: Sequence[Var],
+    side: str,
+    target: Target,
+    copies: list[Stmt],
+    scratch: list[Buffer],
+) -> Contract:
+    """The contraction with one operand copied to scratch first, unless it is a plain load."""
+    expr = contract.lhs if side == "lhs" else contract.rhs
+    if access(expr, (*vars, *contract.vars)) is not None:
+        return contract
+    used = _variables(expr)
+    kept = tuple(var for var in vars if var in used)
+    summed = tuple(var for var in contract.vars if var in used)
+    if side == "rhs":  # columns last, but for those of a batch
+        other = _variables(contract.lhs)
+        batch = tuple(var for var in kept if var in other)
+        axes = (*batch, *summed, *(var for var in kept if var not in other))
+    else:
+        axes = (*kept, *summed)
+    shape = tuple(extent_of(var) for var in axes)
+    buffer = Buffer(f"{contract.target.name}.{side}_copy", expr.dtype, shape, "scratch")
+    scratch.append(buffer)
+    store = Store(buffer, axes, expr)
+    lanes = target.lanes(expr.dtype)
+    how = Vector(lanes) if axes and shape[-1] >= lanes else None
+    copies.append(Par(axes, (store,), how) if axes else store)
+    load = Load(buffer, axes)
+    return replace(contract, lhs=load) if side == "lhs" else replace(contract, rhs=load)
+
+
+def _variables(expr: Expr) -> frozenset[Atom]:
+    """The index variables on which an expression depends."""
+    found: set[Atom] = set()
+    for node in expressions((expr,)):
+        if isinstance(node, Load | GatherLoad):
+            for index in node.indices:
+                if not isinstance(index, Expr):
+                    found |= free(index)
+        elif isinstance(node, IndexValue):
+            found |= free(node.index)
+        elif isinstance(node, Choose):
+            found |= node.guard.free()
+    return frozenset(found)
+
+
+# --- who moves along what
+
+
+def _extent(chain: Chain) -> int:
+    return prod(extent_of(var) for var in chain)
+
+
+def _depth_chains(vars: Sequence[Var], lhs: Access, rhs: Access) -> tuple[Chain, ...]:
+    """Contracted variables, neighbours joined where both operands run through them as one."""
+    chains: list[Chain] = []
+    for var in vars:
+        if chains:
+            before = chains[-1][-1]
+            if all(one.strides[before] == one.strides[var] * extent_of(var) for one in (lhs, rhs)):
+                chains[-1] = (*chains[-1], var)
+                continue
+        chains.append((var,))
+    return tuple(chains)
+
+
+def _chains(vars: Iterable[Var], strides: Mapping[Var, int]) -> list[Chain]:
+    """Variables joined where the operand runs through them as one, whatever their order."""
+    chains: list[Chain] = []
+    for var in sorted(vars, key=lambda var: (-abs(strides[var]), var.name)):
+        if chains and strides[chains[-1][-1]] == strides[var] * extent_of(var):
+            chains[-1] = (*chains[-1], var)
+        else:
+            chains.append((var,))
+    return chains
+
+
+def _merged(chain: Chain, name: str) -> tuple[Var, dict[Var, Dim]]:
+    """One variable for a chain, and the old ones in terms of it."""
+    whole = Var(name, _extent(chain))
+    mapping: dict[Var, Dim] = {}
+    rest: Dim = whole
+    for var in reversed(chain[1:]):
+        mapping[var] = rest % extent_of(var)
+        rest = rest // extent_of(var)
+    if chain:
+        mapping[chain[0]] = rest
+    return whole, mapping
+
+
+def _offsets(stores: Sequence[Store]) -> tuple[list[Dim], list[Dim]]:
+    """Element offsets of the stores, and of the loads in what they store."""
+    written = [ravel(store.indices, store.buffer.shape) for store in stores]
+    nodes = expressions(store.value for store in stores)
+    read = [ravel(n.indices, n.buffer.shape) for n in nodes if isinstance(n, Load)]
+    return written, read
+
+
+def _column_chains(
+    vars: Sequence[Var], rhs: Access, stores: Sequence[Store], lanes: int
+) -> list[Chain]:
+    """The chains along which lanes may run: what is stored must run along them too.
+
+    A chain is cut where the stores would jump within a vector.
+    """
+    offsets = [offset for group in _offsets(stores) for offset in group]
+    found: list[Chain] = []
+    for chain in _chains(vars, rhs.strides):
+        kept: Chain = chain[-1:]
+        for var in reversed(chain[:-1]):
+            longer = (var, *kept)
+            whole, mapping = _merged(longer, "column")
+            moved = [substitute(offset, mapping) for offset in offsets]
+            smooth = all(coefficient(offset, whole) is not None for offset in moved)
+            if smooth or _extent(kept) % lanes == 0:
+                kept = longer
+            else:
+                found.append(kept)
+                kept = (var,)
+        found.append(kept)
+    return found
+
+
+def _plans(
+    vars: Sequence[Var],
+    depth: tuple[Chain, ...],
+    lhs: Access,
+    rhs: Access,
+    dtype: str,
+    stores: Sequence[Store],
+    target: Target,
+) -> list[Plan]:
+    """Every way to pick a row and a column."""
+    found: list[Plan] = []
+    lanes = max(2, target.lanes(dtype))
+    written, _ = _offsets(stores)
+    size = prod(_extent(chain) for chain in depth)
+    inner = depth[-1][-1] if depth else None
+    for is_swapped in (False, True):
+        left, right = (rhs, lhs) if is_swapped else (lhs, rhs)
+        rows = _chains((v for v in vars if left.strides[v] and not right.strides[v]), left.strides)
+        column_vars = [v for v in vars if right.strides[v] and not left.strides[v]]
+        columns = _column_chains(column_vars, right, stores, lanes)
+        others = [(v,) for v in vars if bool(left.strides[v]) == bool(right.strides[v])]
+        for row in rows or [()]:
+            for column in columns or [()]:
+                around = [chain for chain in (*rows, *columns) if chain not in (row, column)]
+                around += others
+                outer = sorted(around, key=lambda chain: not right.strides[chain[0]])
+                moving = [chain for chain in outer if right.strides[chain[-1]]]
+                last = column[-1] if column else None
+                problem = Problem(
+                    rows=_extent(row),
+                    columns=_extent(column),
+                    depth=size,
+                    inner_depth=_extent(depth[-1]) if depth else 1,
+                    outer=prod(_extent(chain) for chain in outer),
+                    outer_rhs=prod(_extent(chain) for chain in moving),
+                    dtype=dtype,
+                    operand=right.buffer.dtype,
+                    rhs_by_column=size == 0 or last is None or right.strides[last] == 1,
+                    rhs_by_depth=inner is not None and right.strides[inner] == 1,
+                    lhs_by_depth=inner is not None and left.strides[inner] == 1,
+                    stores_by_column=last is None
+                    or all(coefficient(offset, last) == 1 for offset in written),
+                    is_single_depth=len(depth) == 1,
+                )
+                choice = choose(problem, target)
+                found.append(Plan(left, right, is_swapped, row, column, tuple(outer), choice))
+    return found
+
+
+def _rebuilt(
+    plan: Plan, depth: tuple[Chain, ...], contract: Contract, stores: Sequence[Store]
+) -> Par:
+    """The nest with the variables of a plan."""
+    row, mapping = _merged(plan.row, "row")
+    column, more = _merged(plan.column, "column")
+    mapping |= more
+    outer: list[Var] = []
+    for number, chain in enumerate(plan.outer):
+        var, more = _merged(chain, f"outer{number}")
+        outer.append(var)
+        mapping |= more
+    summed: list[Var] = []
+    for number, chain in enumerate(depth):
+        var, more = _merged(chain, f"depth{number}")
+        summed.append(var)
+        mapping |= more
+    sides = (contract.rhs, contract.lhs) if plan.is_swapped else (contract.lhs, contract.rhs)
+    moved = Contract(contract.target, tuple(summed), *sides, plan.choice.tile)
+    body = _substituted((moved, *stores), mapping)
+    return Par((*outer, row, column), body)

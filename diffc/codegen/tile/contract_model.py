@@ -1,0 +1,199 @@
+"""Which tile a contraction gets: every choice priced in cycles, the cheapest taken.
+
+A choice is a register tile (rows by vectors) over unpacked or packed operands, or a dot tile (rows
+by columns, vectors along the contracted index). The result is a function of sizes, layouts, dtype
+and target alone, so the order of summation is too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from diffc.codegen.loops.contraction import accumulator, spans
+from diffc.codegen.loops.nodes import Tile
+from diffc.codegen.targets import ITEM_BYTES, Target
+from diffc.codegen.tile.contract_costs import Costs, costs
+
+__all__ = ["Choice", "Problem", "choose"]
+
+UNROLLS = (4, 3, 2)
+MOST_DOT_ROWS, MOST_DOT_COLUMNS = 8, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What the price of a contraction depends on.
+
+    Attributes:
+        rows: Extent of the row.
+        columns: Extent of the column.
+        depth: Number of products in a sum.
+        inner_depth: Extent of the last contracted variable.
+        outer: How often the tiles of rows and columns run.
+        outer_rhs: How many different rhs there are in these runs.
+        dtype: Of the sums.
+        operand: Of rhs.
+        rhs_by_column: Whether rhs has unit stride along columns.
+        rhs_by_depth: Whether rhs has unit stride along the last contracted variable.
+        lhs_by_depth: Whether lhs has.
+        stores_by_column: Whether the stores have unit stride along columns.
+        is_single_depth: Whether there is one contracted variable.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    inner_depth: int
+    outer: int
+    outer_rhs: int
+    dtype: str
+    operand: str
+    rhs_by_column: bool
+    rhs_by_depth: bool
+    lhs_by_depth: bool
+    stores_by_column: bool
+    is_single_depth: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A tile and its price in cycles."""
+
+    cycles: float
+    tile: Tile
+
+
+def registers_for_tiles(target: Target) -> int:
+    """Vector registers that a tile may take; one less than there are, or LLVM spills."""
+    return target.vector_registers - 1
+
+
+def unroll_of(depth: int) -> int:
+    """Steps of one trip of the inner loop: a divisor of the depth, if there is one."""
+    for steps in UNROLLS:
+        if depth % steps == 0:
+            return steps
+    return 2
+
+
+@lru_cache(maxsize=4096)
+def choose(problem: Problem, target: Target) -> Choice:
+    """The cheapest tile.
+
+    Args:
+        problem: Sizes, all at least 1 except `depth`, and layouts.
+        target: The machine.
+    """
+    choices = [_register_tile(problem, target)]
+    dot = _dot_tile(problem, target)
+    if dot is not None:
+        choices.append(dot)
+    return min(choices, key=lambda choice: choice.cycles)
+
+
+def _register_tile(problem: Problem, target: Target) -> Choice:
+    """The best tile with columns along the lanes, and what is packed for it."""
+    price = costs(target)
+    lanes = max(2, target.lanes(accumulator(problem.dtype)))
+    vectors = -(-problem.columns // lanes)
+    room = registers_for_tiles(target)
+    best: tuple[float, int, int] | None = None
+    for width in range(1, min(vectors, room // 2) + 1):
+        for height in range(1, min(problem.rows, (room - 1 - width) // width) + 1):
+            cycles = _tile_cycles(problem, price, lanes, height, width)
+            if best is None or cycles < best[0]:
+                best = cycles, height, width
+    assert best is not None
+    cycles, height, width = best
+    how = Tile(height, width, lanes, unroll_of(problem.inner_depth))
+    cycles *= problem.outer
+    if not problem.stores_by_column:
+        cycles += price.scatter * problem.rows * problem.columns * problem.outer
+    how = _packed(problem, how, price)
+    if how.pack_rhs:
+        each = price.copy
+        if not problem.rhs_by_column:
+            each = price.transpose if problem.rhs_by_depth else price.gather
+        cycles += each * problem.columns * problem.depth * problem.outer_rhs
+    return Choice(cycles, how)
+
+
+def _tile_cycles(problem: Problem, price: Costs, lanes: int, height: int, width: int) -> float:
+    """Cycles of all tiles of one run, where tiles are at most `height` by `width`."""
+    rows = spans(problem.rows, height)
+    columns = spans(-(-problem.columns // lanes), width)
+    total = 0.0
+    for tall in rows:
+        for wide in columns:
+            sums = tall.size * wide.size
+            step = max(
+                sums * price.multiply_add,
+                wide.size * price.load + tall.size * price.broadcast,
+                price.latency,
+            )
+            each = problem.depth * step + price.call + price.finish * sums
+            total += tall.count * wide.count * each
+    has_edge = problem.columns % lanes != 0 and sum(span.count for span in columns) > 1
+    is_split = has_edge and columns[-1].count > 1
+    kinds = len(rows) * (len(columns) + is_split)
+    return total * (1 + price.kind * kinds)
+
+
+def _packed(problem: Problem, how: Tile, price: Costs) -> Tile:
+    """The tile with what is packed, and with cache blocks."""
+    nbytes = ITEM_BYTES[problem.operand] * problem.columns * problem.depth
+    must = not problem.rhs_by_column
+    is_large = nbytes >= price.pack_bytes
+    if problem.rows < 4 * how.rows:  # rhs is read a few times: packing would cost more
+        can_stream = problem.rows <= 2 and problem.is_single_depth and not must
+        if can_stream and is_large and problem.depth > 2 * price.stream_depth:
+            return replace(how, depth_block=price.stream_depth)
+        return replace(how, pack_rhs=must)
+    if not (must or is_large):
+        return how
+    how = replace(how, pack_rhs=True)
+    if not is_large:
+        return how
+    how = replace(how, column_block=price.column_block, row_block=price.row_block, pack_lhs=True)
+    if problem.is_single_depth and problem.depth > price.depth_block * 5 // 4:
+        how = replace(how, depth_block=price.depth_block)
+    return how
+
+
+def _dot_tile(problem: Problem, target: Target) -> Choice | None:
+    """The best tile with vectors along the contracted index, where both operands have that."""
+    if not (problem.rhs_by_depth and problem.lhs_by_depth):
+        return None
+    price = costs(target)
+    lanes = max(2, target.lanes(accumulator(problem.dtype)))
+    room = registers_for_tiles(target)
+    steps = problem.depth // max(1, problem.inner_depth) * -(-problem.inner_depth // lanes)
+    best: tuple[float, int, int] | None = None
+    for width in range(1, min(problem.columns, MOST_DOT_COLUMNS) + 1):
+        most = min(problem.rows, MOST_DOT_ROWS, (room - 1 - width) // width)
+        for height in range(1, most + 1):
+            rows, columns = spans(problem.rows, height), spans(problem.columns, width)
+            total = 0.0
+            for tall in rows:
+                for wide in columns:
+                    sums = tall.size * wide.size
+                    step = max(
+                        sums * price.multiply_add,
+                        (tall.size + wide.size) * price.load,
+                        price.latency,
+                    )
+                    each = steps * step + price.call + price.reduce * sums
+                    total += tall.count * wide.count * each
+            total *= 1 + price.kind * len(rows) * len(columns)
+            if best is None or total < best[0]:
+                best = total, height, width
+    assert best is not None
+    cycles, height, width = best
+    cycles += price.finish * problem.rows * -(-problem.columns // lanes)
+    cycles *= problem.outer
+    if not problem.stores_by_column:
+        cycles += price.scatter * problem.rows * problem.columns * problem.outer
+    vectors = -(-problem.inner_depth // lanes)
+    unroll = 2 if vectors % 2 == 0 and vectors > 2 else 1
+    return Choice(cycles, Tile(height, width, lanes, unroll, dot=True))
