@@ -14,6 +14,7 @@ import numpy as np
 from diffc.errors import DtypeError, TraceError
 from diffc.ir.aval import DTYPES, aval, dtype_name
 from diffc.ir.graph import Operand, literal
+from diffc.ir.index import Expr
 from diffc.trace import operands as o
 from diffc.trace import promote
 from diffc.trace.context import Cell, current
@@ -89,7 +90,15 @@ def argument(x: Any) -> Arg | None:
         return Arg(int, (), int(x))
     if isinstance(x, float):
         return Arg(float, (), float(x))
+    if isinstance(x, Expr):
+        return Arg(int, (), dimension(x))
     return None
+
+
+def dimension(dim: Expr) -> Tracer:
+    """A symbolic dimension as a number: as many ones summed."""
+    value = o.reduce("sum", o.fill(1, "i64", (dim,)), (0,))
+    return Tracer(Cell(current(), value), value.aval, weak=True, scalar=True)
 
 
 def arg(x: Any, what: str = "argument") -> Arg:
@@ -129,9 +138,9 @@ def known_base(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def operands(xs: Sequence[Any], what: str) -> list[Operand]:
-    """Arguments converted to their common dtype, shapes as they are."""
+    """Arguments as arrays (numbers are not weak) of their common dtype, shapes as they are."""
     args = [arg(x, what) for x in xs]
-    dtype = promote.common(tuple(a.key for a in args))
+    dtype = promote.common(tuple(default_dtype(a.key) for a in args))
     return [a.to(dtype) for a in args]
 
 
@@ -161,7 +170,7 @@ def array_of(x: Any, dtype: str | None = None) -> Tracer:
             raise TraceError(f"np.array: {error}", location=line()) from None
         return wrap_array(o.constant(array))
     args = [arg(item, "np.array") for item in x]
-    found = dtype or promote.common(tuple(a.key for a in args))
+    found = dtype or promote.common(tuple(default_dtype(a.key) for a in args))
     shape = args[0].shape
     if any(a.shape != shape for a in args):
         listed = " and ".join(sorted({o.text_of_shape(a.shape) for a in args}))

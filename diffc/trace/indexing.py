@@ -17,12 +17,13 @@ from diffc.ir.aval import SIGNED
 from diffc.ir.graph import Operand
 from diffc.ir.index import Dim
 from diffc.trace import operands as o
-from diffc.trace.arguments import arg, array_of, mask_operand, tracer
+from diffc.trace.arguments import arg, array_of, tracer
 from diffc.trace.context import current
 from diffc.trace.location import line
+from diffc.trace.masked import Selected, shape_unknown, wide_mask
 from diffc.trace.operands import Shape
 from diffc.trace.table import FUNCTIONS, implements
-from diffc.trace.tracer import Tracer, read, view, wrap, write
+from diffc.trace.tracer import Tracer, copy_of, read, view, wrap, write
 from diffc.trace.views import Part, Picked
 
 
@@ -96,11 +97,7 @@ def _positions(mask: Any, shape: Shape) -> list[Any]:
     known = tracer(mask)
     found = current().ask(read(known), static=True)
     if found is None:
-        raise TraceError(
-            f"selecting elements by a mask {known.aval} gives a shape that depends on values",
-            location=line(),
-            hint="use np.where(mask, x, 0), or np.flatnonzero(mask) outside the traced function",
-        )
+        raise shape_unknown(known)
     if found.shape != shape:
         raise ShapeError(
             f"a mask of shape {found.shape} for axes of shape {o.text_of_shape(shape)}",
@@ -277,8 +274,11 @@ def gather(x: Operand, axes: tuple[int, ...], arrays: tuple[Tracer, ...], first:
 
 
 @implements("__getitem__")
-def getitem(x: Tracer, key: Any) -> Tracer:
+def getitem(x: Tracer, key: Any) -> Any:
     """``x[key]``: a view for basic keys, else a copy."""
+    if _is_mask(key) and current().ask(read(tracer(key)), static=True) is None:
+        _check_mask(x, tracer(key))
+        return Selected(copy_of(x), copy_of(tracer(key)))
     found = parse(x.shape, key)
     seen = _basic(x, found)
     if not found.arrays:
@@ -347,14 +347,28 @@ def _fitted(value: Any, dtype: str, shape: Shape) -> Operand:
     return o.broadcast(o.reshape(found.to(dtype), own), shape)
 
 
-def _set_by_mask(x: Tracer, mask: Tracer, value: Any) -> None:
+def _check_mask(x: Tracer, mask: Tracer) -> None:
     if mask.shape != x.shape[: mask.ndim]:
         raise ShapeError(
             f"a mask of shape {o.text_of_shape(mask.shape)} for an array of shape "
             f"{o.text_of_shape(x.shape)}",
             location=line(),
         )
+
+
+def _set_by_mask(x: Tracer, mask: Tracer, value: Any) -> None:
+    _check_mask(x, mask)
+    wide = wide_mask(mask, x)
     rest = x.shape[mask.ndim :]
+    if isinstance(value, Selected):
+        if read(value.mask) is not read(mask):
+            raise TraceError(
+                "assigning what one mask selects where another one does",
+                location=line(),
+                hint="compute the mask once, before both",
+            )
+        write(x, o.select(wide, _fitted(value.whole, x.aval.dtype, x.shape), read(x)))
+        return
     found = arg(value, "assigned value")
     if len(found.shape) > len(rest) and found.shape[: len(found.shape) - len(rest)] != (1,):
         raise TraceError(
@@ -364,8 +378,7 @@ def _set_by_mask(x: Tracer, mask: Tracer, value: Any) -> None:
             hint="use x[...] = np.where(mask, value, x) with a value of the shape of x",
         )
     new = o.broadcast(_fitted(value, x.aval.dtype, rest), x.shape)
-    wide = o.spread(read(mask), x.shape, tuple(range(mask.ndim)))
-    write(x, o.select(mask_operand(wrap(wide)), new, read(x)))
+    write(x, o.select(wide, new, read(x)))
 
 
 def _scatter(target: Tracer, key: Key, value: Any, combine: str) -> None:

@@ -212,7 +212,7 @@ def mean(
     axes = o.axes_of(axis, x.aval.ndim)
     total = o.reduce("sum", _masked(x, where, 0), axes)
     if where is True:
-        divisor: Operand = o.fill(_count(x.aval.shape, axes), inner, total.aval.shape)
+        divisor = arg(_count(x.aval.shape, axes)).to(inner, total.aval.shape)
     else:
         divisor = o.cast(_counted(where, x.aval.shape, axes), inner)
     return _finish(o.cast(o.emit("div", total, divisor), outer), x.aval.shape, axes, keepdims)
@@ -269,7 +269,8 @@ def var(
     total = o.reduce("sum", square, axes)
     if where is True:
         degrees = _count(x.aval.shape, axes) - ddof
-        divisor: Operand = o.fill(degrees if degrees > 0 else 0, inner, total.aval.shape)
+        known = not isinstance(degrees, (int, float)) or degrees > 0
+        divisor = arg(degrees if known else 0).to(inner, total.aval.shape)
     else:
         count = o.cast(_counted(where, x.aval.shape, axes), inner)
         divisor = o.emit("sub", count, o.fill(ddof, inner, count.aval.shape))

@@ -22,9 +22,8 @@ from diffc.trace.rebind import Place, bound_now, rebound
 from diffc.trace.tracer import Tracer, read, wrap, write
 
 
-@dataclass(frozen=True, slots=True)
 class Abstract:
-    """A leaf known by its aval only.
+    """A leaf known by its aval only (no dataclass: trees would take it for a container).
 
     Attributes:
         aval: dtype and shape.
@@ -33,10 +32,18 @@ class Abstract:
         value: its value, for a concrete trace.
     """
 
-    aval: Aval
-    weak: bool = False
-    scalar: bool = False
-    value: Any = None
+    __slots__ = ("aval", "scalar", "value", "weak")
+
+    def __init__(
+        self, aval: Aval, weak: bool = False, scalar: bool = False, value: Any = None
+    ) -> None:
+        self.aval = aval
+        self.weak = weak
+        self.scalar = scalar
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"<abstract {self.aval}{' weak' if self.weak else ''}>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ scalar (``scalar``) is never written in place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from diffc.errors import ShapeError, TraceError
-from diffc.ir.aval import DTYPES, Aval
+from diffc.ir.aval import Aval
 from diffc.ir.graph import Operand, Value
 from diffc.ir.index import Dim
 from diffc.trace import operands as o
@@ -25,9 +25,6 @@ from diffc.trace.context import Cell, ValueNeeded, current, leaked
 from diffc.trace.location import line
 from diffc.trace.table import FUNCTIONS, UFUNC_METHODS, dispatch
 from diffc.trace.views import Lens
-
-_UNKNOWN: Final = object()
-
 
 class Tracer:
     """An array under trace.
@@ -417,12 +414,13 @@ _COMPARISONS: dict[str, np.ufunc] = {
     "eq": np.equal,
     "ne": np.not_equal,
 }
-_UNARY: dict[str, np.ufunc] = {
+_UNARY_OPERATORS: dict[str, np.ufunc] = {
     "neg": np.negative,
     "pos": np.positive,
     "abs": np.absolute,
     "invert": np.invert,
 }
+_BINARY_OPERATORS: dict[str, np.ufunc] = {**_OPERATORS, **_COMPARISONS}
 _METHODS = (
     "all any argmax argmin argsort clip cumprod cumsum diagonal dot flatten max mean min prod ravel "
     "repeat round searchsorted squeeze std sum swapaxes take trace var nonzero compress ptp"
@@ -437,7 +435,7 @@ def _install() -> None:
         setattr(Tracer, f"__i{name}__", in_place)
     for name, ufunc in _COMPARISONS.items():
         setattr(Tracer, f"__{name}__", _binary(ufunc)[0])
-    for name, ufunc in _UNARY.items():
+    for name, ufunc in _UNARY_OPERATORS.items():
         setattr(Tracer, f"__{name}__", _unary(ufunc))
     for name in _METHODS:
         setattr(Tracer, name, _method(name))
@@ -469,8 +467,3 @@ def dtype_key(x: Tracer) -> Any:
     if not x.weak:
         return x.aval.dtype
     return float if x.aval.dtype == "f64" else int if x.aval.dtype == "i64" else x.aval.dtype
-
-
-def numpy_dtype(x: Tracer) -> np.dtype[Any]:
-    """The NumPy dtype."""
-    return DTYPES[x.aval.dtype]

@@ -79,6 +79,9 @@ def _compare(
 ) -> Operand:
     """Comparisons that no common dtype holds are still exact."""
     left, right = ins
+    if int in (args[0].key, args[1].key) and left in INTEGERS and left not in ("i64", "u64"):
+        if any(a.key is int and isinstance(a.source, Tracer) for a in args):
+            return formula(*[a.to("i64", shape) for a in args])  # type: ignore[no-any-return]
     if left == right:
         for position, a in enumerate(args):
             source = a.source

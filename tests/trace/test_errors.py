@@ -221,8 +221,12 @@ def test_tracer_in_another_thread():
 
 
 def test_mask():
-    error = raised(lambda x: x[x > 1], X)
+    error = raised(lambda x: x[x > 1].reshape(2), X)
     assert "gives a shape that depends on values" in str(error) and "np.where" in error.hint
+    for use in [len, np.sort, list, lambda s: np.sum(s, axis=0), lambda s: s + X, lambda s: s @ s]:
+        assert "mask" in str(raised(lambda x, use=use: use(x[x > 1]), X))
+    assert "masks" in str(raised(lambda x: x[x > 1] + x[x > 2], X))
+    assert "Selected" in str(raised(lambda x: x[x > 1], X))
     assert "not known" in str(raised(lambda x: np.nonzero(x), X))
     assert "number depends on values" in str(raised(lambda x: np.where(x > 1), X))
 
