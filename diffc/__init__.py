@@ -1,5 +1,47 @@
-"""diffc compiles NumPy-style Python functions, and their derivatives, to native code."""
+"""diffc: a differentiation compiler for NumPy code.
 
+It traces Python functions on arrays, differentiates, optimizes and plans the whole graph, and runs
+it as native code. Importing it imports neither llvmlite nor sympy.
+"""
+
+from diffc import random
+from diffc.api import (
+    grad,
+    jit,
+    jvp,
+    linearize,
+    scan,
+    stop_gradient,
+    value_and_grad,
+    vjp,
+)
+from diffc.errors import (
+    DiffcError,
+    DtypeError,
+    ExecutionError,
+    InternalError,
+    ShapeError,
+    TraceError,
+    UsageError,
+)
 from diffc.version import __version__
 
-__all__ = ["__version__"]
+__all__ = [
+    "DiffcError",
+    "DtypeError",
+    "ExecutionError",
+    "InternalError",
+    "ShapeError",
+    "TraceError",
+    "UsageError",
+    "__version__",
+    "grad",
+    "jit",
+    "jvp",
+    "linearize",
+    "random",
+    "scan",
+    "stop_gradient",
+    "value_and_grad",
+    "vjp",
+]

@@ -1,0 +1,186 @@
+"""What users call: ``jit``, derivatives, loops.
+
+Every function here works on pytrees, outside a trace (it then compiles) and within one (it then
+adds to the graph), so all of them nest in any order.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diffc import linearized, loops, tree
+from diffc.gradient import Gradient, integers
+from diffc.jitted import Jitted
+from diffc.trace import active, emit
+
+Function = Callable[..., Any]
+
+
+def jit(
+    function: Function | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    donate_argnums: int | Sequence[int] = (),
+) -> Any:
+    """Compiles a function of arrays to native code, anew for each signature of its arguments.
+
+    Args:
+        function: NumPy code on arrays, numbers and containers of them.
+        static_argnums: positions of arguments that are Python values; a new value compiles anew.
+        static_argnames: the same by keyword.
+        donate_argnums: positions of arguments whose memory results may take over. A result that
+            does is the argument's own array, updated in place.
+
+    Returns:
+        A callable that gives NumPy arrays (0-d for scalars); ``compile(*args)`` gives the program
+        for one signature with all its stages. Without ``function``: a decorator.
+
+    Raises:
+        TraceError: the function can't be traced; the error names its line.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> @diffc.jit
+        ... def f(x):
+        ...     return np.sum(x * x)
+        >>> f(np.arange(3.0))
+        array(5.)
+    """
+    if function is None:
+        return functools.partial(
+            jit,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            donate_argnums=donate_argnums,
+        )
+    return Jitted(
+        function,
+        static_argnums=integers(static_argnums),
+        static_argnames=(static_argnames,)
+        if isinstance(static_argnames, str)
+        else tuple(static_argnames),
+        donate_argnums=integers(donate_argnums),
+    )
+
+
+def value_and_grad(
+    function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Gradient:
+    """The function that gives ``function``'s value and its gradient.
+
+    Args:
+        function: gives one float scalar (or, with ``has_aux``, a pair of it and anything else).
+        argnums: by which positional arguments; an int gives a bare gradient, a sequence a tuple.
+            An argument may be any pytree of floats; its gradient has the same structure.
+        has_aux: whether a second result is passed through without a derivative.
+
+    Returns:
+        A function that gives ``(value, gradient)``, or ``((value, aux), gradient)``.
+
+    Raises:
+        DtypeError: an argument in ``argnums`` holds integers.
+        ShapeError: the result is not one scalar.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> diffc.value_and_grad(lambda x: np.sum(x ** 2))(np.array([1.0, 2.0]))
+        (array(5.), array([2., 4.]))
+    """
+    return Gradient(function, argnums, has_aux, with_value=True)
+
+
+def grad(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Gradient:
+    """The function that gives ``function``'s gradient; see :func:`value_and_grad`.
+
+    With ``has_aux`` it gives ``(gradient, aux)``.
+    """
+    return Gradient(function, argnums, has_aux, with_value=False)
+
+
+def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """The value of a function and its derivative along ``tangents`` (forward mode).
+
+    Args:
+        function: gives any pytree of arrays.
+        primals: the arguments, one pytree each.
+        tangents: of the same structure and shapes; those of integers are ignored.
+
+    Returns:
+        ``(out, out_dot)``, of the same structure.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> diffc.jvp(np.sin, (0.0,), (2.0,))
+        (array(0.), array(2.))
+    """
+    return linearized.jvp(function, tuple(primals), tuple(tangents))
+
+
+def linearize(function: Function, *primals: Any) -> tuple[Any, Function]:
+    """The value of a function, and the linear function from tangents to the result's tangent.
+
+    What the derivative needs of ``primals`` is computed once, however often it is applied.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> out, push = diffc.linearize(lambda x: x * x, 3.0)
+        >>> push(1.0), push(2.0)
+        (array(6.), array(12.))
+    """
+    return linearized.linearize(function, primals)
+
+
+def vjp(function: Function, *primals: Any) -> tuple[Any, Function]:
+    """The value of a function, and the function from its cotangent to those of ``primals``.
+
+    Returns:
+        ``(out, pull)``; ``pull(ct)`` takes a pytree like ``out`` and gives a tuple with one
+        cotangent for each of ``primals`` (None for leaves of integers).
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> out, pull = diffc.vjp(lambda x, y: x * y, 3.0, 4.0)
+        >>> pull(1.0)
+        (array(4.), array(3.))
+    """
+    return linearized.vjp(function, primals)
+
+
+def stop_gradient(x: Any) -> Any:
+    """``x`` (any pytree) as a constant: its derivative is zero."""
+    if not active():
+        return x
+    return tree.map(lambda leaf: emit("stop_gradient", leaf)[0], x)
+
+
+def scan(
+    function: Function,
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """Runs ``carry, y = function(carry, x)`` over the leading axis of ``xs``, as one native loop.
+
+    Args:
+        function: takes and gives a carry of the same structure, shapes and dtypes.
+        init: the first carry.
+        xs: a pytree of arrays with one common leading length, or None.
+        length: number of steps, where ``xs`` doesn't tell.
+        reverse: start from the last step; ``ys`` stay in the order of ``xs``.
+
+    Returns:
+        ``(carry, ys)``, each y stacked along a new leading axis.
+
+    Raises:
+        ShapeError: lengths differ, or the carry changes its shape or dtype.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> diffc.scan(lambda total, x: (total + x, total), 0.0, np.arange(4.0))
+        (array(6.), array([0., 0., 1., 3.]))
+    """
+    return loops.scan(function, init, xs, length, reverse)

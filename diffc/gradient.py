@@ -1,0 +1,196 @@
+"""``value_and_grad`` and ``grad`` of a function, as one object that jits itself and nests."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diffc import tree
+from diffc.errors import DtypeError, ShapeError, TraceError, UsageError
+from diffc.ir.graph import Builder, Graph, literal
+from diffc.jitted import Compiled, Derivation, Jitted, abstract_leaf, as_leaf, identifier
+from diffc.optimize import optimize
+from diffc.pipeline import Compilation
+from diffc.trace import Abstract, Traced, active, inline, line, trace_flat
+from diffc.trace.run import name_of, parameter_names
+from diffc.transforms import vjp
+
+Function = Callable[..., Any]
+
+
+class Gradient:
+    """``value_and_grad(f)`` or ``grad(f)``: compiles itself outside a trace, else adds to it.
+
+    Attributes:
+        inner: the function that is traced; it may be a gradient itself.
+        origin: the user's function at the bottom.
+        argnums: by which positional arguments.
+        has_aux: whether the function returns ``(value, aux)``.
+        with_value: whether the value is returned too.
+    """
+
+    def __init__(
+        self, inner: Function, argnums: int | Sequence[int], has_aux: bool, with_value: bool
+    ) -> None:
+        if not callable(inner):
+            name = "value_and_grad" if with_value else "grad"
+            raise UsageError(f"{name} takes a function, found {inner!r}", location=line())
+        self.inner = inner
+        self.origin: Function = getattr(inner, "origin", inner)
+        self.argnums = argnums
+        self.has_aux = has_aux
+        self.with_value = with_value
+        self.jitted = Jitted(self)
+        functools.update_wrapper(self, self.origin, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The gradient (and value) at these arguments."""
+        if not active():
+            return self.jitted(*args, **kwargs)
+        leaves, in_tree = tree.flatten((args, kwargs))
+        leaves = [as_leaf(leaf) for leaf in leaves]
+
+        def run(*given: Any) -> Any:
+            positional, named = in_tree.build(given)
+            return self.inner(*positional, **named)
+
+        abstracts = [abstract_leaf(leaf) for leaf in leaves]
+        traced = trace_flat(
+            run,
+            abstracts,
+            paths_of(self.origin, args, kwargs),
+            name=name_of(self.origin),
+            origin=self.origin,
+        )
+        positional, named = in_tree.build(abstracts)
+        derivation = self.derivation(traced, positional, named)
+        hidden = [c.array if c.tracer is None else c.tracer for c in traced.captured]
+        graph = derivation.graph(optimize(traced.graph))
+        return derivation.out_tree.build(inline(graph, [*leaves, *hidden]))
+
+    def compile(self, *args: Any, **kwargs: Any) -> Compiled:
+        """As ``jit(f).compile``."""
+        return self.jitted.compile(*args, **kwargs)
+
+    def stages(self, *args: Any, **kwargs: Any) -> Compilation:
+        """As ``jit(f).stages``."""
+        return self.jitted.stages(*args, **kwargs)
+
+    def derivation(self, traced: Traced, args: Sequence[Any], kwargs: dict[str, Any]) -> Derivation:
+        """The gradient's graph: checks that inputs are floats and the output is one scalar."""
+        refuse_effects(traced)
+        mask = self._active(args, kwargs)
+        self._check_output(traced)
+        count = traced.num_results
+
+        def graph(optimized: Graph) -> Graph:
+            plain = Graph(
+                optimized.name, optimized.inputs, optimized.eqns, optimized.outputs[:count]
+            )
+            active_inputs = [*mask, *(False for _ in traced.captured)]
+            made = vjp(plain, active_inputs, [i == 0 for i in range(count)])
+            builder = Builder(f"{optimized.name}_grad")
+            inputs = [builder.input(value.aval, value.name) for value in plain.inputs]
+            seeds = [literal(1, plain.outputs[0].aval)] if made.active_outputs[0] else []
+            outputs = builder.inline(made.graph, [*inputs, *seeds])
+            values, gradients = outputs[:count], outputs[count:]
+            return builder.build([*self._kept(values), *gradients])
+
+        return Derivation(graph, self._out_tree(traced, args))
+
+    def _positions(self, args: Sequence[Any]) -> tuple[int, ...]:
+        positions = integers(self.argnums)
+        for position in positions:
+            if not -len(args) <= position < len(args):
+                raise UsageError(
+                    f"argnums names argument {position}, but there are {len(args)}",
+                    location=line(),
+                    hint="argnums counts positional arguments from 0",
+                )
+        return tuple(position % len(args) for position in positions)
+
+    def _active(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[bool]:
+        wanted = set(self._positions(args))
+        labels = parameter_names(self.origin, len(args))
+        mask: list[bool] = []
+        for position, (label, arg) in enumerate(zip(labels, args, strict=True)):
+            found, _ = tree.flatten_with_paths(arg, label)
+            for path, leaf in found:
+                is_float = not isinstance(leaf, Abstract) or leaf.aval.is_float
+                if position in wanted and not is_float:
+                    raise DtypeError(
+                        f"a gradient by {path} is asked for, which is {leaf.aval}; "
+                        "only floats have gradients",
+                        location=line(),
+                        hint="pass floats (2.0, x.astype(float)), or leave it out of argnums",
+                    )
+                mask.append(position in wanted and isinstance(leaf, Abstract))
+        mask += [False] * tree.structure(kwargs).num_leaves
+        return mask
+
+    def _check_output(self, traced: Traced) -> None:
+        value_tree = traced.out_tree
+        if self.has_aux:
+            if value_tree.num_leaves == 0 or len(value_tree.children) != 2:
+                raise UsageError(
+                    "with has_aux the function returns a pair (value, aux)", location=line()
+                )
+            value_tree = value_tree.children[0]
+        if value_tree.num_leaves != 1:
+            raise ShapeError(
+                f"grad needs a function of one scalar; {name_of(self.origin)} returns "
+                f"{value_tree.num_leaves} arrays",
+                location=line(),
+                hint="return one scalar, or (value, aux) with has_aux=True",
+            )
+        out = traced.graph.outputs[0].aval
+        if out.shape != () or not out.is_float:
+            raise ShapeError(
+                f"grad needs a function of one float scalar; {name_of(self.origin)} returns {out}",
+                location=line(),
+                hint="reduce it with np.sum or np.mean, or use diffc.vjp",
+            )
+
+    def _kept(self, values: Sequence[Any]) -> Sequence[Any]:
+        return values if self.with_value else values[1:]
+
+    def _out_tree(self, traced: Traced, args: Sequence[Any]) -> tree.TreeDef:
+        positions = self._positions(args)
+        gradients = tuple(args[position] for position in positions)
+        gradient = gradients[0] if isinstance(self.argnums, int) else gradients
+        value, aux = 0, 0
+        if self.has_aux:
+            value, aux = traced.out_tree.build(range(traced.num_results))
+        marks = {
+            (True, False): (value, gradient),
+            (True, True): ((value, aux), gradient),
+            (False, False): gradient,
+            (False, True): (gradient, aux),
+        }[self.with_value, self.has_aux]
+        return tree.structure(marks)
+
+
+def refuse_effects(traced: Traced) -> None:
+    """Raises if the function writes to arrays from outside, which a derivative can't."""
+    if traced.effects:
+        raise TraceError(
+            "a function under a derivative writes to an array from outside",
+            location=line(),
+            hint="return the new array instead",
+        )
+
+
+def integers(given: int | Sequence[int]) -> tuple[int, ...]:
+    """One or several positions as a tuple."""
+    return (given,) if isinstance(given, int) else tuple(given)
+
+
+def paths_of(origin: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> list[str]:
+    """Names of the leaves of arguments, for the inputs of a graph."""
+    found: list[str] = []
+    for label, arg in zip(parameter_names(origin, len(args)), args, strict=True):
+        found += tree.structure(arg).paths(label)
+    for name in sorted(kwargs):
+        found += tree.structure(kwargs[name]).paths(name)
+    return [identifier(path) for path in found]

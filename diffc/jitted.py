@@ -1,0 +1,559 @@
+"""``jit``: functions that compile themselves for the shapes and dtypes they are called with.
+
+A :class:`Jitted` keeps one :class:`Compiled` for each signature: structure of the arguments, dtypes
+and shapes, which are Python scalars, and values of static arguments. The common call goes from
+CPython straight into an emitted entry, which checks the signature natively; everything else comes
+through :meth:`Jitted.call`. Within a trace, a jitted function becomes a ``call`` of its graph.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diffc import tree
+from diffc.codegen.allocate import Memory
+from diffc.errors import DtypeError, UsageError
+from diffc.ir.aval import DTYPES, Aval, aval, dtype_name
+from diffc.ir.graph import Graph, Value
+from diffc.ir.index import size
+from diffc.pipeline import Compilation, Stage, Transform, compile_graph
+from diffc.runtime.entry import native_entry
+from diffc.runtime.executable import Executable, InputSpec, OutputSpec, StatusMessage
+from diffc.runtime.target import host
+from diffc.trace import Abstract, Captured, Traced, Tracer, active, emit, line, trace_flat
+from diffc.trace.run import name_of, parameter_names
+from diffc.trace.tracer import read, write
+
+#: what a Python scalar is at run time
+SCALARS: dict[type, str] = {float: "f64", int: "i64", bool: "bool"}
+KINDS: dict[type, Any] = {float: "float", int: "int", bool: "bool"}
+
+Leaf = Any
+Signature = tuple[Any, ...]
+
+
+class Derivation:
+    """What a transform does to a traced function when it is compiled: graph, and result structure.
+
+    Attributes:
+        graph: from the (optimized) traced graph to the transformed one, with the same inputs.
+        out_tree: structure of the transformed function's result.
+    """
+
+    __slots__ = ("graph", "out_tree")
+
+    def __init__(self, graph: Transform, out_tree: tree.TreeDef) -> None:
+        self.graph = graph
+        self.out_tree = out_tree
+
+
+class Compiled:
+    """A function compiled for one signature. Call it with arguments of just that signature.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> compiled = diffc.jit(lambda x: np.sum(x * x)).compile(np.ones(3))
+        >>> float(compiled(np.arange(3.0)))
+        5.0
+        >>> compiled.memory().peak
+        0
+    """
+
+    def __init__(
+        self,
+        compilation: Compilation,
+        executable: Executable,
+        out_tree: tree.TreeDef,
+        captured: tuple[Captured, ...],
+        in_tree: tree.TreeDef,
+        signature: Signature,
+    ) -> None:
+        self.compilation = compilation
+        self.executable = executable
+        self.out_tree = out_tree
+        self.captured = captured
+        self.in_tree = in_tree
+        self.signature = signature
+        self._moving = tuple(c for c in captured if c.place is not None)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the program.
+
+        Raises:
+            UsageError: the arguments have another structure, dtype or shape.
+        """
+        leaves, in_tree = tree.flatten((args, kwargs))
+        leaves = [as_leaf(leaf) for leaf in leaves]
+        if in_tree is not self.in_tree:
+            problem = tree.explain_mismatch(self.in_tree, in_tree, "args")
+            raise UsageError(f"compiled for other arguments: {problem}", location=line())
+        if tuple(map(signature_of, leaves)) != self.signature:
+            found = ", ".join(str(abstract_leaf(leaf).aval) for leaf in leaves)
+            wanted = ", ".join(str(a) for a in self.compilation.stage("trace").value.input_avals)
+            raise UsageError(
+                f"compiled for {wanted}, called with {found}",
+                location=line(),
+                hint="call the jitted function itself, which compiles for each signature",
+            )
+        return self.run(leaves)
+
+    def run(self, leaves: Sequence[Leaf]) -> Any:
+        """The result for flat arguments."""
+        outputs = self.executable.run(leaves)
+        return self.out_tree.build(outputs[: self.out_tree.num_leaves])
+
+    def stage(self, name: str) -> Stage:
+        """What a stage made: its ``value`` and ``text``.
+
+        Raises:
+            UsageError: no stage has this name.
+        """
+        return self.compilation.stage(name)
+
+    def memory(self) -> Memory:
+        """The memory plan; ``peak``: bytes that a run takes beside arguments and results."""
+        return self.compilation.memory
+
+    def timings(self) -> dict[str, float]:
+        """Seconds that each stage took."""
+        return self.compilation.timings()
+
+    @property
+    def has_moving_captures(self) -> bool:
+        """Whether globals or closure cells must be looked up at each call."""
+        return bool(self._moving)
+
+    def rebound(self) -> bool | None:
+        """Whether captured names hold other arrays now; None if these need a new trace."""
+        changed = False
+        for captured in self._moving:
+            current = captured.current()
+            if current is None:
+                return None
+            changed |= current is not captured.array
+        return changed
+
+
+def as_leaf(leaf: Leaf) -> Leaf:
+    """An argument's leaf as an array or Python scalar.
+
+    Raises:
+        UsageError, DtypeError: it is no array and no number; says what to do.
+    """
+    kind = type(leaf)
+    if kind is np.ndarray or kind in SCALARS or kind is Tracer:
+        return leaf
+    if isinstance(leaf, np.ndarray | np.generic):
+        return np.asarray(leaf)
+    if isinstance(leaf, (bool, int, float)):
+        return next(cast(leaf) for cast in (bool, int, float) if isinstance(leaf, cast))
+    if hasattr(leaf, "__array__") or hasattr(leaf, "__array_interface__"):
+        return np.asarray(leaf)
+    raise UsageError(
+        f"an argument is a {kind.__name__}, neither an array nor a number: {leaf!r:.80}",
+        location=line(),
+        hint="pass an array, or make it static: jit(f, static_argnums=...)",
+    )
+
+
+def signature_of(leaf: Leaf) -> Any:
+    """What a compiled function depends on of a leaf."""
+    kind = type(leaf)
+    return (leaf.dtype, leaf.shape) if kind is np.ndarray else kind
+
+
+def abstract_leaf(leaf: Leaf) -> Abstract:
+    """What the trace sees of a leaf."""
+    kind = type(leaf)
+    if kind is Tracer:
+        return Abstract(leaf.aval, leaf.weak, leaf.scalar)
+    if kind in SCALARS:
+        return Abstract(aval(SCALARS[kind]), kind is not bool, True)
+    try:
+        return Abstract(aval(dtype_name(leaf.dtype), leaf.shape))
+    except ValueError as error:
+        raise DtypeError(str(error), location=line()) from None
+
+
+class Jitted:
+    """A function that compiles itself; made by :func:`jit`.
+
+    Attributes:
+        function: what is compiled.
+        origin: the user's function, whose names are rebound while it is traced.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Jitted:
+        """Each jitted function gets a class of its own, on which the native entry is installed."""
+        own = type(cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+        return object.__new__(own)
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        static_argnums: Sequence[int] = (),
+        static_argnames: Sequence[str] = (),
+        donate_argnums: Sequence[int] = (),
+    ) -> None:
+        if not callable(function):
+            raise UsageError(f"jit takes a function, found {function!r}", location=line())
+        self.function = function
+        self.origin: Callable[..., Any] = getattr(function, "origin", function)
+        self.static_argnums = frozenset(static_argnums)
+        self.static_argnames = frozenset(static_argnames)
+        self.donate_argnums = frozenset(donate_argnums)
+        if self.static_argnums & self.donate_argnums:
+            raise UsageError("an argument can't be static and donated", location=line())
+        self._compiled: dict[Any, Compiled] = {}
+        self._traced: dict[Any, Traced] = {}
+        functools.update_wrapper(self, self.origin, updated=())
+
+    def __repr__(self) -> str:
+        return f"<jitted {name_of(self.origin)}: {len(self._compiled)} signatures>"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Methods: the instance becomes the first argument."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the program for these arguments, compiled first if need be."""
+        return self.call(*args, **kwargs)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The call from Python: finds or compiles the program for these arguments and runs it."""
+        if active():
+            return self._call_in_trace(args, kwargs)
+        bound = self._bind(args, kwargs)
+        compiled = self._compiled.get(bound.key)
+        if compiled is not None and compiled.has_moving_captures:
+            compiled = self._refreshed(compiled, bound)
+        if compiled is None:
+            compiled = self._compile(bound)
+            self._compiled[bound.key] = compiled
+            self._install(compiled, bound)
+        return compiled.run(bound.leaves)
+
+    def compile(self, *args: Any, **kwargs: Any) -> Compiled:
+        """Compiles for these arguments (arrays, numbers, or ``Abstract`` leaves) without a run."""
+        bound = self._bind(args, kwargs)
+        compiled = self._compiled.get(bound.key)
+        if compiled is None:
+            compiled = self._compiled[bound.key] = self._compile(bound)
+            self._install(compiled, bound)
+        return compiled
+
+    def stages(
+        self, *args: Any, until: str = "asm", rules: Sequence[str] | None = None, **kwargs: Any
+    ) -> Compilation:
+        """Runs the stages up to ``until`` anew, with the given rewrite rules only."""
+        bound = self._bind(args, kwargs)
+        traced, derivation, seconds = self._trace(bound)
+        return self._compilation(traced, derivation, seconds, bound, until=until, rules=rules)
+
+    # --- arguments ----------------------------------------------------------------------------
+
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
+        dynamic = tuple(x for i, x in enumerate(args) if i not in self.static_argnums)
+        named = {k: v for k, v in kwargs.items() if k not in self.static_argnames}
+        statics = tuple((i, x) for i, x in enumerate(args) if i in self.static_argnums)
+        static_names = tuple(sorted((k, v) for k, v in kwargs.items() if k in self.static_argnames))
+        leaves, in_tree = tree.flatten((dynamic, named))
+        leaves = [leaf if isinstance(leaf, Abstract) else as_leaf(leaf) for leaf in leaves]
+        signature = tuple(map(signature_of, leaves))
+        if any(isinstance(leaf, Abstract) for leaf in leaves):
+            signature = tuple(
+                (leaf.aval.numpy, leaf.aval.shape) if isinstance(leaf, Abstract) else s
+                for leaf, s in zip(leaves, signature, strict=True)
+            )
+        key = (in_tree, signature, statics, static_names)
+        try:
+            hash(key)
+        except TypeError as error:
+            raise UsageError(
+                f"a static argument can't be hashed: {error}",
+                location=line(),
+                hint="static arguments are compared between calls; pass tuples, not lists",
+            ) from None
+        return Bound(args, dict(kwargs), leaves, in_tree, signature, key, self)
+
+    # --- compiling ----------------------------------------------------------------------------
+
+    def _trace(self, bound: Bound) -> tuple[Traced, Derivation | None, float]:
+        start = time.perf_counter()
+        function = self.function
+        derive = getattr(function, "derivation", None)
+        inner = function.inner if derive is not None else function
+
+        def run(*leaves: Any) -> Any:
+            args, kwargs = bound.rebuilt(leaves)
+            return inner(*args, **kwargs)
+
+        abstracts = [
+            leaf if isinstance(leaf, Abstract) else abstract_leaf(leaf) for leaf in bound.leaves
+        ]
+        traced = trace_flat(
+            run, abstracts, bound.paths(), name=name_of(self.origin), origin=self.origin
+        )
+        derivation = None
+        if derive is not None:
+            derivation = derive(traced, *bound.rebuilt(abstracts))
+        return traced, derivation, time.perf_counter() - start
+
+    def _compilation(
+        self,
+        traced: Traced,
+        derivation: Derivation | None,
+        seconds: float,
+        bound: Bound,
+        until: str = "asm",
+        rules: Sequence[str] | None = None,
+    ) -> Compilation:
+        donated = self._donated_leaves(bound)
+        written = () if derivation else traced.written
+        count = derivation.out_tree.num_leaves if derivation else traced.num_results
+
+        def pairs(graph: Graph) -> dict[int, int]:
+            found = match_donations(graph, donated, count)
+            return found | {count + i: given for i, given in enumerate(written)}
+
+        return compile_graph(
+            traced.graph,
+            name=name_of(self.origin),
+            transform=derivation.graph if derivation else None,
+            donated=pairs if donated or written else None,
+            trace_seconds=seconds,
+            until=until,
+            rules=None if rules is None else tuple(rules),
+        )
+
+    def _compile(self, bound: Bound) -> Compiled:
+        traced, derivation, seconds = self._trace(bound)
+        compilation = self._compilation(traced, derivation, seconds, bound)
+        executable = make_executable(compilation, traced.captured, bound.leaves)
+        out_tree = derivation.out_tree if derivation else traced.out_tree
+        return Compiled(
+            compilation, executable, out_tree, traced.captured, bound.in_tree, bound.signature
+        )
+
+    def _donated_leaves(self, bound: Bound) -> frozenset[int]:
+        if not self.donate_argnums:
+            return frozenset()
+        found: list[int] = []
+        at = 0
+        for position, arg in enumerate(bound.args):
+            if position in self.static_argnums:
+                continue
+            count = tree.structure(arg).num_leaves
+            if position in self.donate_argnums:
+                found.extend(range(at, at + count))
+            at += count
+        return frozenset(found)
+
+    def _refreshed(self, compiled: Compiled, bound: Bound) -> Compiled | None:
+        """The compiled function with what captured names hold today; None: trace anew."""
+        changed = compiled.rebound()
+        if changed is None:
+            return None
+        if not changed:
+            return compiled
+        captured = tuple(
+            Captured(c.aval, c.current(), c.tracer, c.place) for c in compiled.captured
+        )
+        executable = make_executable(compiled.compilation, captured, bound.leaves)
+        fresh = Compiled(
+            compiled.compilation,
+            executable,
+            compiled.out_tree,
+            captured,
+            compiled.in_tree,
+            compiled.signature,
+        )
+        self._compiled[bound.key] = fresh
+        return fresh
+
+    def _install(self, compiled: Compiled, bound: Bound) -> None:
+        """Puts the native entry in front, where calls can be checked natively."""
+        args, kwargs = bound.in_tree.children
+        is_plain = bound.in_tree.is_plain and compiled.out_tree.is_plain
+        if bound.has_statics or kwargs.num_leaves or not is_plain or compiled.has_moving_captures:
+            return
+        if kwargs.children or not bound.leaves:
+            return
+        slow = self.call
+        entry = native_entry(compiled.executable, args.spec(), compiled.out_tree.spec(), slow)
+        if entry is not slow:
+            type(self).__call__ = entry  # type: ignore[method-assign]  # a builtin, not bound
+
+    # --- in a trace ---------------------------------------------------------------------------
+
+    def _call_in_trace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if hasattr(self.function, "derivation"):
+            return self.function(*args, **kwargs)
+        bound = self._bind(args, kwargs)
+        signature = tuple(
+            (leaf.aval, leaf.weak) if type(leaf) is Tracer else s
+            for leaf, s in zip(bound.leaves, bound.signature, strict=True)
+        )
+        key = (bound.in_tree, signature, bound.key[2:])
+        traced = self._traced.get(key)
+        if traced is None:
+
+            def run(*leaves: Any) -> Any:
+                positional, named = bound.rebuilt(leaves)
+                return self.function(*positional, **named)
+
+            traced = trace_flat(
+                run,
+                [abstract_leaf(leaf) for leaf in bound.leaves],
+                bound.paths(),
+                name=name_of(self.origin),
+                origin=self.origin,
+            )
+            if not traced.captured and not traced.effects:
+                self._traced[key] = traced
+        hidden = [c.array if c.tracer is None else c.tracer for c in traced.captured]
+        results = emit("call", *bound.leaves, *hidden, regions=(traced.graph,))
+        for i, value in zip(traced.written, results[traced.num_results :], strict=False):
+            write(bound.leaves[i], read(value))
+        traced.apply_effects(results)
+        return traced.out_tree.build(results[: traced.num_results])
+
+
+class Bound:
+    """Arguments of one call, split and flattened."""
+
+    __slots__ = ("args", "in_tree", "key", "kwargs", "leaves", "owner", "signature")
+
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        leaves: list[Leaf],
+        in_tree: tree.TreeDef,
+        signature: Signature,
+        key: Any,
+        owner: Jitted,
+    ) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.leaves = leaves
+        self.in_tree = in_tree
+        self.signature = signature
+        self.key = key
+        self.owner = owner
+
+    @property
+    def has_statics(self) -> bool:
+        """Whether any argument is static."""
+        return bool(self.key[2] or self.key[3])
+
+    def rebuilt(self, leaves: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments with other leaves, statics put back in place."""
+        dynamic, named = self.in_tree.build(leaves)
+        statics = dict(self.key[2])
+        rest = iter(dynamic)
+        args = [statics[i] if i in statics else next(rest) for i in range(len(self.args))]
+        return args, {**named, **dict(self.key[3])}
+
+    def paths(self) -> list[str]:
+        """Names of the leaves, for the inputs of the graph: ``params_w1``."""
+        labels = parameter_names(self.owner.origin, len(self.args))
+        found: list[str] = []
+        for i, (label, arg) in enumerate(zip(labels, self.args, strict=True)):
+            if i not in self.owner.static_argnums:
+                found += tree.structure(arg).paths(label)
+        for name in sorted(k for k in self.kwargs if k not in self.owner.static_argnames):
+            found += tree.structure(self.kwargs[name]).paths(name)
+        return [identifier(path) for path in found]
+
+
+def identifier(path: str) -> str:
+    """``params['w'][0]`` as an identifier: ``params_w_0``."""
+    text = "".join(c if c.isalnum() or c == "_" else " " for c in path)
+    return "_".join(text.split())
+
+
+def match_donations(graph: Graph, donated: frozenset[int], count: int) -> dict[int, int]:
+    """Pairs the first ``count`` outputs with donated inputs of the same aval, in order."""
+    free: dict[Aval, list[int]] = {}
+    for i in sorted(donated):
+        free.setdefault(graph.inputs[i].aval, []).append(i)
+    pairs: dict[int, int] = {}
+    for i, output in enumerate(graph.outputs[:count]):
+        if isinstance(output, Value) and free.get(output.aval):
+            pairs[i] = free[output.aval].pop(0)
+    return pairs
+
+
+def make_executable(
+    compilation: Compilation, captured: Sequence[Captured], leaves: Sequence[Leaf]
+) -> Executable:
+    """The runtime's form of a compilation."""
+    graph, module, memory = compilation.graph, compilation.module, compilation.memory
+    count = len(leaves)
+    inputs = [
+        InputSpec(DTYPES[a.dtype], _known(a), KINDS.get(type(leaf), "array"))
+        for a, leaf in zip(graph.input_avals[:count], leaves, strict=True)
+    ]
+    outputs = [
+        OutputSpec(DTYPES[a.dtype], _known(a), module.aliases.get(i))
+        for i, a in enumerate(graph.output_avals)
+    ]
+    return Executable(
+        compilation.library,
+        compilation.symbol,
+        inputs,
+        outputs,
+        memory.peak,
+        [StatusMessage(text, where or None) for text, where in module.messages],
+        [c.array for c in captured if c.array is not None],
+        guard_regions=module.guards,
+        work=work_of(graph),
+    )
+
+
+def _known(a: Aval) -> tuple[int, ...]:
+    return tuple(int(dim) for dim in a.shape)  # type: ignore[arg-type]  # the pipeline has ints only
+
+
+def work_of(graph: Graph) -> int:
+    """Roughly how many elements a graph touches."""
+    total = 0
+    for eqn in graph.eqns:
+        for result in eqn.results:
+            total += int(result.aval.size)  # type: ignore[arg-type]  # ints, as above
+        if eqn.op.name == "contract":
+            total += int(size(eqn.operands[0].aval.shape))  # type: ignore[arg-type]
+        for region in eqn.regions:
+            total += work_of(region) * eqn.params.get("length", 1)
+    return total
+
+
+class GraphProgram:
+    """A graph compiled by itself, on flat arrays: what ``vjp`` and ``linearize`` run."""
+
+    def __init__(self, graph: Graph, name: str, captured: Sequence[Captured] = ()) -> None:
+        self.compilation = compile_graph(graph, name=name)
+        self.captured = captured
+        self._executables: dict[Any, Executable] = {}
+
+    def __call__(self, leaves: Sequence[Leaf]) -> list[np.ndarray[Any, Any]]:
+        """The outputs of the graph."""
+        leaves = [as_leaf(leaf) for leaf in leaves]
+        key = tuple(type(leaf) for leaf in leaves)
+        executable = self._executables.get(key)
+        if executable is None:
+            executable = make_executable(self.compilation, self.captured, leaves)
+            self._executables[key] = executable
+        return executable.run(leaves)
+
+
+def cpu() -> Any:
+    """The host's target data, for ``diffc version``."""
+    return host()
