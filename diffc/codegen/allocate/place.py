@@ -97,7 +97,7 @@ def _gap(taken: Sequence[tuple[int, int]], nbytes: int) -> int:
 
 
 def place_guarded(blocks: Sequence[Block], page: int) -> tuple[list[int], int]:
-    """As :func:`place`, without sharing: a block ends flush with its last page, the next is free."""
+    """As :func:`place`, without sharing: each block ends flush with a page; the next is free."""
     offsets, end = [], 0
     for block in blocks:
         room = max(round_up(block.nbytes, page), page)

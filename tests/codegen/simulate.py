@@ -1,0 +1,93 @@
+"""Runs a native module's steps on real bytes, its kernels by the plain evaluator."""
+
+import numpy as np
+
+from diffc.codegen.loops.module import Copy, Invoke, Launch, Module, Repeat, Routine
+from diffc.codegen.loops.scratch import scratch_in_arena
+from diffc.ir.aval import DTYPES
+from tests.codegen.lower.evaluate import execute
+
+GARBAGE = 0xC5
+
+
+def simulate(module: Module, inputs: list[np.ndarray], output_bytes: list[int]) -> list[np.ndarray]:
+    """Output bytes; donated inputs are changed in place."""
+    ins = [_bytes(array) for array in inputs]
+    outs = [
+        ins[module.aliases[k]] if k in module.aliases else np.full(n, GARBAGE, np.uint8)
+        for k, n in enumerate(output_bytes)
+    ]
+    arena = np.full(module.entry.arena_bytes, GARBAGE, np.uint8)
+    _Simulator(module).routine(module.entry, ins, outs, arena)
+    return outs
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1).view(np.uint8)
+
+
+class _Simulator:
+    def __init__(self, module: Module) -> None:
+        self.constants = [np.frombuffer(data, np.uint8) for data in module.constants]
+
+    def routine(self, routine: Routine, ins: list, outs: list, arena: np.ndarray) -> None:
+        assert (len(ins), len(outs)) == (routine.inputs, routine.outputs)
+        arena = arena[: routine.arena_bytes]
+
+        def at(address, nbytes=None):
+            base = {
+                "input": lambda: ins[address.index],
+                "output": lambda: outs[address.index],
+                "constant": lambda: self.constants[address.index],
+                "arena": lambda: arena,
+            }[address.base]()
+            found = base[address.offset :]
+            if nbytes is not None:
+                assert len(found) >= nbytes, f"{address} holds {len(found)} bytes, not {nbytes}"
+                found = found[:nbytes]
+            return found
+
+        for step in routine.steps:
+            if isinstance(step, Launch):
+                self.launch(step, at)
+            elif isinstance(step, Copy):
+                at(step.target, step.nbytes)[...] = at(step.source, step.nbytes).copy()
+            elif isinstance(step, Invoke):
+                reads, writes = [at(a) for a in step.inputs], [at(a) for a in step.outputs]
+                self.routine(step.routine, reads, writes, at(step.arena))
+            else:
+                self.repeat(step, at)
+
+    def launch(self, step: Launch, at) -> None:
+        kernel = step.kernel
+        buffers = (*kernel.params, *scratch_in_arena(kernel))
+        memory, spans = {}, []
+        for buffer, address in zip(buffers, step.addresses, strict=True):
+            dtype = DTYPES[buffer.dtype]
+            nbytes = int(np.prod(buffer.shape)) * dtype.itemsize
+            raw = at(address, nbytes)
+            memory[buffer] = raw.view(dtype).reshape(buffer.shape)
+            spans.append((buffer.mode != "in", raw))
+        shares = any(
+            written and np.shares_memory(one, other)
+            for k, (written, one) in enumerate(spans)
+            for j, (_, other) in enumerate(spans)
+            if k != j and len(one) and len(other)
+        )
+        assert step.aliased or not shares, f"{kernel.name} shares memory and does not say so"
+        assert execute(kernel, memory) == 0
+
+    def repeat(self, step: Repeat, at) -> None:
+        count = len(step.initial)
+        read = [at(a) for a in step.initial]
+        final, spare = [at(a) for a in step.final], [at(a) for a in step.spare]
+        steps = range(step.length)
+        for turn, index in enumerate(reversed(steps) if step.reverse else steps):
+            write = final if (step.length - turn) % 2 else spare
+            assert len(write) == count
+            moving = [at(a)[index * stride :] for a, stride in step.slices]
+            stacked = [at(a)[index * stride :] for a, stride in step.stacked]
+            constants = [at(a) for a in step.constants]
+            ins, outs = [*constants, *read, *moving], [*write, *stacked]
+            self.routine(step.routine, ins, outs, at(step.arena))
+            read = write
