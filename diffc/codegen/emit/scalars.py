@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from diffc.codegen.emit import half
 from diffc.codegen.emit.divide import float_divmod, integer_divmod, integer_power
 from diffc.codegen.emit.math import FUNCTIONS, VectorMath
 from diffc.codegen.emit.registers import (
@@ -28,8 +29,9 @@ from diffc.codegen.emit.text import FunctionText, constant, intrinsic_suffix, ve
 from diffc.codegen.targets import Target
 from diffc.errors import InternalError
 
-__all__ = ["Ops"]
+__all__ = ["ELEMENTARY", "Ops"]
 
+ELEMENTARY = frozenset(FUNCTIONS)
 FLOAT_PREDICATES = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 FLOAT_BINARY = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 FLOAT_UNARY = {
@@ -128,7 +130,7 @@ class Ops:
         self, name: str, dtype: str, sources: Sequence[str], args: Sequence[str]
     ) -> str:
         if name in ("neg", "abs"):
-            return self._float(name, "f16", args)
+            return half.negate(self, args[0]) if name == "neg" else half.size(self, args[0])
         if name in ("maximum", "minimum"):  # NumPy keeps the first of two equal halves
             args = (args[1], args[0])
         wide = [self.convert(arg, source, "f32") for arg, source in zip(args, sources, strict=True)]
@@ -143,7 +145,7 @@ class Ops:
             return self.compare(FLOAT_PREDICATES[name], a, args[1], dtype)
         if name in FLOAT_UNARY:
             return self.unary(a, dtype, FLOAT_UNARY[name])
-        if name in FUNCTIONS:
+        if name in ELEMENTARY:
             return self._elementary(name, dtype, args)
         match name:
             case "neg":
@@ -267,6 +269,8 @@ class Ops:
         if source == dtype:
             return a
         old, new = self.kind(source), self.kind(dtype)
+        if "f16" in (source, dtype):
+            return self._convert_half(a, source, dtype)
         if dtype == "bool":
             predicate = "une" if source in FLOATS else "ne"
             return self.compare(predicate, a, self.literal(0, source), source)
@@ -285,6 +289,24 @@ class Ops:
             return self._cast("trunc", a, old, new)
         return self._cast("sext" if is_signed(source) else "zext", a, old, new)
 
+    def _convert_half(self, a: str, source: str, dtype: str) -> str:
+        """Conversions from and to f16, through f32."""
+        if source == "f16":
+            if half.has_conversions(self):
+                single = self._cast("fpext", a, self.kind("f16"), self.kind("f32"))
+            else:
+                single = half.from_half(self, a)
+            return self.convert(single, "f32", dtype)
+        if source in ("i32", "u32", "i64", "u64"):  # exact, or far beyond f16
+            a, source = self.convert(a, source, "f64"), "f64"
+        if source == "f64":
+            a = half.round_to_odd(self, a)
+        else:
+            a = self.convert(a, source, "f32")
+        if half.has_conversions(self):
+            return self._cast("fptrunc", a, self.kind("f32"), self.kind("f16"))
+        return half.to_half(self, a)
+
     def _cast(self, name: str, a: str, old: str, new: str) -> str:
         return self.fn.value(f"{name} {old} {a} to {new}")
 
@@ -293,8 +315,6 @@ class Ops:
         return a if old == new else self._cast("bitcast", a, old, new)
 
     def _to_integer(self, a: str, source: str, dtype: str) -> str:
-        if source == "f16":
-            a, source = self.convert(a, "f16", "f32"), "f32"
         if dtype == "u64":
             return self._to_u64(a, source)
         through = "i64" if dtype in ("i64", "u32") else "i32"

@@ -1,0 +1,135 @@
+"""Every scalar op on every dtype, with special values, at every number of lanes."""
+
+import numpy as np
+import pytest
+
+from diffc.codegen.loops.nodes import SCALARS, Kernel, Load, Par, Store
+from diffc.codegen.targets import X86_SSE2
+from diffc.ir.index import Var
+from tests.codegen.emit.kernels import HOST, apply, buffer, check, samples
+
+INTS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
+FLOATS = ("f16", "f32", "f64")
+COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
+EXACT_FLOAT = (
+    *("neg", "abs", "sign", "sqrt", "floor", "ceil", "round", "trunc"),
+    *("add", "sub", "mul", "div", "maximum", "minimum", "floor_divide", "remainder"),
+)
+EXACT_INT = (
+    *("neg", "abs", "sign", "bitwise_not", "add", "sub", "mul", "floor_divide", "remainder"),
+    *("maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor", "pow"),
+    *("shift_left", "shift_right"),
+)
+BOOL = ("add", "mul", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor")
+CLASSIFY = ("is_nan", "is_inf", "is_finite")
+ELEMENTARY = tuple(
+    name
+    for name in SCALARS
+    if name not in {*EXACT_FLOAT, *EXACT_INT, *COMPARE, *CLASSIFY, "convert", "bitcast"} - {"pow"}
+    and name not in ("select", "fma")
+)
+
+
+def pairs(dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of special values."""
+    values = samples(dtype, 20)
+    return np.repeat(values, 20), np.tile(values, 20)
+
+
+def kernel_of(names: tuple[str, ...], dtype: str, result: str, count: int) -> Kernel:
+    a, b = buffer("a", dtype, (count,)), buffer("b", dtype, (count,))
+    outs = [buffer(name, result, (count,), "out") for name in names]
+    i = Var("i", count)
+    operands = Load(a, (i,)), Load(b, (i,))
+    body = tuple(
+        Store(out, (i,), apply(name, result, *operands[: SCALARS[name]]))
+        for name, out in zip(names, outs, strict=True)
+    )
+    return Kernel("ops", (a, b, *outs), (), (Par((i,), body),))
+
+
+@pytest.mark.parametrize("tiled", [True, False])
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTS, "bool"])
+def test_exact_ops(dtype: str, tiled: bool) -> None:
+    names = BOOL if dtype == "bool" else EXACT_FLOAT if dtype in FLOATS else EXACT_INT
+    a, b = pairs(dtype)
+    check(kernel_of(names, dtype, dtype, a.size), a, b, tiled=tiled)
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTS, "bool"])
+def test_comparisons(dtype: str) -> None:
+    names = (*COMPARE, *CLASSIFY) if dtype in FLOATS else COMPARE
+    a, b = pairs(dtype)
+    check(kernel_of(names, dtype, "bool", a.size), a, b)
+
+
+@pytest.mark.parametrize("source", [*FLOATS, *INTS, "bool"])
+def test_convert(source: str) -> None:
+    values = samples(source, 61)
+    if source in FLOATS:
+        edges = [2.0**31, -(2.0**31), 2.0**63, 2.0**64, 200.0, 300.0, 70000.0, 2.0**32, 1e10]
+        with np.errstate(over="ignore"):
+            values[-len(edges) :] = np.array(edges).astype(values.dtype)
+    a, i = buffer("a", source, (61,)), Var("i", 61)
+    for dtype in (*FLOATS, *INTS, "bool"):
+        out = buffer("out", dtype, (61,), "out")
+        body = Store(out, (i,), apply("convert", dtype, Load(a, (i,))))
+        check(Kernel("convert", (a, out), (), (Par((i,), (body,)),)), values)
+
+
+@pytest.mark.parametrize("target", [HOST, X86_SSE2])
+def test_all_halves(target) -> None:
+    if target.family != HOST.family:
+        pytest.skip("another machine's code")
+    n = 1 << 16
+    halves, i = np.arange(n, dtype=np.uint16).view(np.float16), Var("i", n)
+    h, single = buffer("h", "f16", (n,)), buffer("single", "f32", (n,), "out")
+    body = Store(single, (i,), apply("convert", "f32", Load(h, (i,))))
+    check(Kernel("widen", (h, single), (), (Par((i,), (body,)),)), halves, target=target)
+    # around every half: the half itself, and both sides of the middle to the next
+    with np.errstate(all="ignore"):
+        up = np.nextafter(halves, np.float16(np.inf)).astype(np.float64)
+        middle = (halves.astype(np.float64) + up) / 2
+    for step in (-np.inf, 0.0, np.inf):
+        for dtype in ("f32", "f64"):
+            values = middle.astype(np.dtype(dtype.replace("f32", "f4").replace("f64", "f8")))
+            values = np.nextafter(values, values.dtype.type(step)) if step else values
+            x, out = buffer("x", dtype, (n,)), buffer("out", "f16", (n,), "out")
+            body = Store(out, (i,), apply("convert", "f16", Load(x, (i,))))
+            kernel = Kernel("narrow", (x, out), (), (Par((i,), (body,)),))
+            with np.errstate(all="ignore"):
+                check(kernel, values, target=target)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("count", [1, 37])
+def test_elementary(dtype: str, count: int) -> None:
+    x, y = samples(dtype, count, 1), samples(dtype, count, 2)
+    limit = 700 if dtype == "f64" else 80
+    x, y = (np.clip(np.where(np.isfinite(v), v, 1), -limit, limit) for v in (x, y))
+    names = ELEMENTARY
+    assert len(names) == 20
+    tolerance = {"f16": 2e-3, "f32": 1e-5, "f64": 1e-12}[dtype]
+    with np.errstate(all="ignore"):
+        check(
+            kernel_of(names, dtype, dtype, count),
+            x,
+            y,
+            close={"rtol": tolerance, "atol": tolerance / 100, "equal_nan": True},
+        )
+
+
+def test_select_and_fma() -> None:
+    a, b = pairs("f32")
+    n = a.size
+    x, y, i = buffer("x", "f32", (n,)), buffer("y", "f32", (n,)), Var("i", n)
+    out, fused = buffer("out", "f32", (n,), "out"), buffer("fused", "f32", (n,), "out")
+    left, right = Load(x, (i,)), Load(y, (i,))
+    less = apply("lt", "bool", left, right)
+    body = (
+        Store(out, (i,), apply("select", "f32", less, left, right)),
+        Store(fused, (i,), apply("fma", "f32", left, right, left)),
+    )
+    small = np.round(np.clip(np.nan_to_num(a), -9, 9), 1)
+    check(Kernel("select", (x, y, out, fused), (), (Par((i,), body),)), small, np.abs(small))
+    assert np.isnan(b).any()
