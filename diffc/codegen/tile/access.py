@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from diffc.codegen.loops.nodes import (
     Apply,
     Choose,
+    Contract,
     Expr,
+    For,
     GatherLoad,
     IndexValue,
     Load,
+    Par,
     Reduce,
     Scatter,
     Sort,
@@ -37,57 +40,72 @@ LIGHT = frozenset(
 HEAVY_NODES = 48
 
 
-@dataclass(frozen=True, slots=True)
+Weighed = tuple[Dim, int]
+Computed = tuple[tuple[Expr, ...], Dim, int]
+
+
+@dataclass(slots=True)
 class Accesses:
     """What the statements of a body read and write.
 
+    A weight is how often an access happens for each point of the body.
+
     Attributes:
-        loads: Flat offset of each load.
-        stores: Flat offset of each store.
+        loads: Flat offset and weight of each load.
+        stores: Flat offset and weight of each store.
         guards: Every guard.
         values: Indices that are used as values.
-        computed: Expressions that compute indices, with the offset of the other indices.
+        gathers: For each gather, the expressions that compute indices, the offset of the others,
+            and the weight.
         scatters: The same for scatters.
+        has_sort: Whether rows are sorted.
     """
 
-    loads: tuple[Dim, ...]
-    stores: tuple[Dim, ...]
-    guards: tuple[Guard, ...]
-    values: tuple[Dim, ...]
-    computed: tuple[tuple[tuple[Expr, ...], Dim], ...]
-    scatters: tuple[tuple[tuple[Expr, ...], Dim], ...]
-    has_sort: bool
+    loads: list[Weighed] = field(default_factory=list)
+    stores: list[Weighed] = field(default_factory=list)
+    guards: list[Guard] = field(default_factory=list)
+    values: list[Dim] = field(default_factory=list)
+    gathers: list[Computed] = field(default_factory=list)
+    scatters: list[Computed] = field(default_factory=list)
+    has_sort: bool = False
 
     @classmethod
     def of(cls, body: Iterable[Stmt]) -> Accesses:
         """The accesses of statements and of those inside them."""
-        inner = tuple(statements(body))
-        loads, stores, guards, values = [], [], [], []
-        computed, scatters = [], []
-        for expr in expressions(root for stmt in inner for root in operands(stmt)):
-            if isinstance(expr, Load):
-                loads.append(ravel(expr.indices, expr.buffer.shape))
-            elif isinstance(expr, GatherLoad):
-                computed.append(_computed(expr.indices, expr.buffer.shape))
-            elif isinstance(expr, Choose):
-                guards.append(expr.guard)
-            elif isinstance(expr, IndexValue):
-                values.append(expr.index)
-        for stmt in inner:
+        made = cls()
+        made._collect(body, 1)
+        return made
+
+    def _collect(self, body: Iterable[Stmt], weight: int) -> None:
+        seen: set[int] = set()
+        for stmt in body:
+            if isinstance(stmt, Par | For):
+                self._collect(
+                    stmt.body, weight * _points(stmt.vars if isinstance(stmt, Par) else (stmt.var,))
+                )
+                continue
+            often = weight * _points(stmt.vars) if isinstance(stmt, Reduce | Contract) else weight
+            for expr in expressions(operands(stmt)):
+                if id(expr) not in seen:
+                    seen.add(id(expr))
+                    self._expression(expr, often)
             if isinstance(stmt, Store):
-                stores.append(ravel(stmt.indices, stmt.buffer.shape))
-                guards.append(stmt.guard)
+                self.stores.append((ravel(stmt.indices, stmt.buffer.shape), weight))
+                self.guards.append(stmt.guard)
             elif isinstance(stmt, Scatter):
-                scatters.append(_computed(stmt.indices, stmt.buffer.shape))
-        return cls(
-            tuple(loads),
-            tuple(stores),
-            tuple(guards),
-            tuple(values),
-            tuple(computed),
-            tuple(scatters),
-            any(isinstance(stmt, Sort) for stmt in inner),
-        )
+                self.scatters.append((*_computed(stmt.indices, stmt.buffer.shape), weight))
+            elif isinstance(stmt, Sort):
+                self.has_sort = True
+
+    def _expression(self, expr: Expr, weight: int) -> None:
+        if isinstance(expr, Load):
+            self.loads.append((ravel(expr.indices, expr.buffer.shape), weight))
+        elif isinstance(expr, GatherLoad):
+            self.gathers.append((*_computed(expr.indices, expr.buffer.shape), weight))
+        elif isinstance(expr, Choose):
+            self.guards.append(expr.guard)
+        elif isinstance(expr, IndexValue):
+            self.values.append(expr.index)
 
     def allow_vectors(self, var: Var) -> bool:
         """Whether points along `var` may run in lanes: no two of them may write one element."""
@@ -95,23 +113,23 @@ class Accesses:
             return False
         return all(
             not any(_depends(expr, var) for expr in exprs) and coefficient(rest, var) in (1, -1)
-            for exprs, rest in self.scatters
+            for exprs, rest, _ in self.scatters
         )
 
     def score(self, var: Var) -> float:
         """How well vectors along `var` suit: whole vectors count for, gathered lanes against."""
         total = 0.0
-        for offset in self.loads:
-            total += _score(coefficient(offset, var), uniform=0.1)
-        for offset in self.stores:
-            total += 2 * _score(coefficient(offset, var), uniform=-1.0)
-        for exprs, rest in self.computed:
+        for offset, weight in self.loads:
+            total += weight * _score(coefficient(offset, var), uniform=0.1)
+        for offset, weight in self.stores:
+            total += 2 * weight * _score(coefficient(offset, var), uniform=-1.0)
+        for exprs, rest, weight in self.gathers:
             if any(_depends(expr, var) for expr in exprs):
-                total -= 0.5
+                total -= 0.5 * weight
             else:
-                total += _score(coefficient(rest, var), uniform=0.1)
-        for _, rest in self.scatters:
-            total += 2 * _score(coefficient(rest, var), uniform=-1.0)
+                total += weight * _score(coefficient(rest, var), uniform=0.1)
+        for _, rest, weight in self.scatters:
+            total += 2 * weight * _score(coefficient(rest, var), uniform=-1.0)
         return total
 
 
@@ -165,9 +183,9 @@ def is_heavy(body: Iterable[Stmt]) -> bool:
 
 def reduced(body: Iterable[Stmt]) -> list[tuple[Reduce, int]]:
     """The reductions in statements, with the number of points of each."""
-    found = []
-    for stmt in statements(body):
-        if isinstance(stmt, Reduce):
-            extents = [var.extent for var in stmt.vars]
-            found.append((stmt, prod(extent for extent in extents if isinstance(extent, int))))
-    return found
+    inner = (stmt for stmt in statements(body) if isinstance(stmt, Reduce))
+    return [(stmt, _points(stmt.vars)) for stmt in inner]
+
+
+def _points(vars: Iterable[Var]) -> int:
+    return prod(var.extent for var in vars if isinstance(var.extent, int))

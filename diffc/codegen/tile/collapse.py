@@ -61,12 +61,11 @@ def _merge_last(par: Par) -> Par | None:
         return None
     if any(pair & free(index) for index in accesses.values):
         return None
-    both = (*accesses.computed, *accesses.scatters)
-    if any(pair & free(rest) or exprs for exprs, rest in both):
+    if accesses.gathers or accesses.scatters:
         return None
     flat = Var(f"{outer.name}_{inner.name}", outer.extent * inner.extent)
     mapping = {outer: flat // inner.extent, inner: flat % inner.extent}
-    for offset in (*accesses.loads, *accesses.stores):
+    for offset, _ in (*accesses.loads, *accesses.stores):
         if linear_in(substitute(offset, mapping), (flat,)) is None:
             return None
     return replace(par, vars=(*par.vars[:-2], flat), body=replace_vars(par.body, mapping))

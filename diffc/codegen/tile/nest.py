@@ -85,8 +85,7 @@ def _prefers_points(par: Par, best: Var, accesses: Accesses) -> bool:
     inside = 0.0
     for stmt in inner:
         if isinstance(stmt, Par | Reduce) and stmt.vars:
-            own = Accesses.of((stmt,) if isinstance(stmt, Reduce) else stmt.body)
-            inside = max(inside, max(own.score(var) for var in stmt.vars))
+            inside += max(accesses.score(var) for var in stmt.vars)
     is_short = all(total <= FEW_TERMS for _, total in reduced(par.body))
     if is_short and not any(isinstance(stmt, Par) for stmt in inner):
         return score > 0
