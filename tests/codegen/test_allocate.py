@@ -274,6 +274,23 @@ def test_loops_alternate_places(length, donate):
     assert sum(isinstance(step, Repeat) for step in module.entry.steps) == (length > 0)
     if donate and length and length % 2 == 0:
         assert memory.donated == (("out0", "x0", "in place"),)
+    if donate and length:  # what the initial value frees is the spare place
+        assert not any("out0.spare" in entry.name for entry in memory.entries) or length % 2 == 0
+
+
+def test_an_initial_value_that_dies_is_the_spare_place():
+    inner = B("step")
+    c, xs = inner.arg(4), inner.arg(4)
+    body = inner.build([inner.op("reverse", inner.op("add", c, xs), axes=(0,))])
+    for length, spares in ((3, 0), (4, 1)):
+        b = B()
+        init, xs = b.arg(4), b.arg(length, 4)
+        init = b.op("cumsum", init, axis=0, reverse=False)
+        params = {"consts": 0, "carry": 1, "length": length, "reverse": True}
+        (final,) = b.emit(find("scan"), (init, xs), params, (body,))
+        graph = b.build([b.op("sort", final, axis=0)])
+        _, memory = run(graph, inputs_of(graph))
+        assert sum(".spare" in entry.name for entry in memory.entries) == spares
 
 
 def test_guards_cover_callees():

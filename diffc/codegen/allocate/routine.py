@@ -145,7 +145,7 @@ class _Routine:
         for space, offset in zip(spaces, offsets[len(slots) :], strict=True):
             space.offset = offset
         for step, node in enumerate(self.program.nodes):
-            self._step(node, self.workspaces[step])
+            self._step(node, step)
         self._donated_at_the_end()
         routine = Routine(
             self.allocator.unique(self.program.name),
@@ -169,8 +169,12 @@ class _Routine:
         if isinstance(node, Call):
             return [self._callee_arena(node.program, step)]
         if isinstance(node, Loop) and node.length:
-            spares = node.writes[: node.carries] if node.length > 1 else ()
-            spaces = [Workspace(f"{b.name}.spare", nbytes_of(b), step) for b in spares]
+            carries = node.writes[: node.carries] if node.length > 1 else ()
+            spaces = [
+                Workspace(f"{buffer.name}.spare", nbytes_of(buffer), step)
+                for carry, buffer in enumerate(carries)
+                if (step, carry) not in self.sharing.spares
+            ]
             return [*spaces, self._callee_arena(node.body, step)]
         return []
 
@@ -194,8 +198,8 @@ class _Routine:
     def _addresses(self, buffers: tuple[Buffer, ...]) -> tuple[Address, ...]:
         return tuple(map(self.address, buffers))
 
-    def _step(self, node: Node, spaces: list[Workspace]) -> None:
-        places = [Address("arena", 0, space.offset) for space in spaces]
+    def _step(self, node: Node, step: int) -> None:
+        places = [Address("arena", 0, space.offset) for space in self.workspaces[step]]
         if isinstance(node, Kernel):
             self._launch(node, places)
         elif isinstance(node, PlannedCopy):
@@ -209,7 +213,7 @@ class _Routine:
             reads, writes = self._addresses(node.reads), self._addresses(node.writes)
             self.steps.append(Invoke(routine, reads, writes, places[0]))
         else:
-            self._repeat(node, places)
+            self._repeat(node, step, places)
 
     def _copy(self, target: Buffer, source: Buffer) -> None:
         to, origin, nbytes = self.address(target), self.address(source), nbytes_of(target)
@@ -230,7 +234,7 @@ class _Routine:
         if kernel.body:
             self.steps.append(Launch(kernel, (*reads, *writes, *places), is_aliased))
 
-    def _repeat(self, node: Loop, places: list[Address]) -> None:
+    def _repeat(self, node: Loop, step: int, places: list[Address]) -> None:
         first, last = node.constants, node.constants + node.carries
         if not node.length:
             for target, source in zip(node.writes, node.reads[first:last], strict=False):
@@ -239,6 +243,11 @@ class _Routine:
         body = node.body
         reads, writes = self._addresses(node.reads), self._addresses(node.writes)
         final = writes[: node.carries]
+        spare = list(final)
+        free = iter(places[:-1])
+        for carry in range(node.carries if node.length > 1 else 0):
+            initial = self.sharing.spares.get((step, carry))
+            spare[carry] = next(free) if initial is None else self.address(initial)
         slices = [nbytes_of(buffer) for buffer in body.inputs[last:]]
         stacked = [nbytes_of(buffer) for buffer in body.outputs[node.carries :]]
         self.steps.append(
@@ -248,7 +257,7 @@ class _Routine:
                 node.reverse,
                 reads[:first],
                 reads[first:last],
-                tuple(places[:-1]) or final,
+                tuple(spare),
                 final,
                 tuple(zip(reads[last:], slices, strict=True)),
                 tuple(zip(writes[node.carries :], stacked, strict=True)),

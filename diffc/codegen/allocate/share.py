@@ -41,9 +41,13 @@ Donation = Choice["in place", "copied at the end"]
 
 @dataclass(slots=True, eq=False)
 class Sharing:
-    """What was decided: a slot for each written value, and why."""
+    """What was decided: a slot for each written value, and why.
+
+    ``spares``: (step, carry) of loops -> the initial value whose memory is the carry's spare place.
+    """
 
     slots: dict[Buffer, Slot]
+    spares: dict[tuple[int, int], Buffer] = field(default_factory=dict)
     in_place: list[tuple[Buffer, Buffer]] = field(default_factory=list)
     donated: dict[int, Donation] = field(default_factory=dict)
 
@@ -114,6 +118,8 @@ class _Sharer:
         for step, node in enumerate(self.program.nodes):
             for target in writes_of(node):
                 self._place_over_an_operand(node, step, target)
+            if isinstance(node, Loop):
+                self._find_spares(node, step)
         return self.sharing
 
     # --- donation
@@ -181,6 +187,24 @@ class _Sharer:
             slots[target] = old
             self.sharing.in_place.append((target, source))
             return
+
+    def _find_spares(self, node: Loop, step: int) -> None:
+        """With an odd number of steps, the spare place of a carry is written from step 2 on.
+
+        By then its initial value has been read; if nobody reads that later, its memory will do.
+        """
+        if node.length < 3 or node.length % 2 == 0:
+            return
+        for carry in range(node.carries):
+            source = node.reads[node.constants + carry]
+            if node.reads.count(source) > 1:
+                continue
+            slot = self.sharing.slots.get(source)
+            is_donated = source.role == "input" and source.index in self.program.donated.values()
+            if (slot is not None and slot.last == step) or (
+                is_donated and self.last_read[source] == step
+            ):
+                self.sharing.spares[step, carry] = source
 
     def _home_is_free(self, new: Slot, old: Slot) -> bool:
         """Whether the memory of the new value can hold the old one too, from its first step on."""
