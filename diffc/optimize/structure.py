@@ -202,6 +202,70 @@ def _softmax(
     return emit("div", shifted, below)
 
 
+def _unshift(emit: Emit, s: Operand, axes: tuple[int, ...]) -> Operand | None:
+    """``z - m`` with ``m`` cut off from derivatives; None unless it is constant along ``axes``."""
+    minus = made_by(s, "sub")
+    if minus is None:
+        return None
+    z, shift = minus.operands
+    below, chain = _through_views(shift)
+    broadcasts = [eqn for eqn in chain if eqn.op.name == "broadcast"]
+    if not broadcasts or chain[0] is not broadcasts[0] or made_by(below, "max") is None:
+        return None
+    if any(axis in chain[0].params["axes"] and s.aval.shape[axis] != 1 for axis in axes):
+        return None
+    found = emit("stop_gradient", below)
+    for eqn in reversed(chain):
+        found = emit(eqn.op.name, found, **eqn.params)
+    return emit("sub", z, found)
+
+
+def _log_softmax_shift(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    """``s - log(sum(exp(s)))`` does not depend on what ``s`` is shifted by."""
+    s, total = operands
+    inner, chain = _through_views(total)
+    logarithm = made_by(inner, "log")
+    if logarithm is None:
+        return None
+    inner, between = _through_views(logarithm.operands[0])
+    summed = made_by(inner, "sum")
+    exponential = None if summed is None else made_by(summed.operands[0], "exp")
+    if summed is None or exponential is None or exponential.operands[0] is not s:
+        return None
+    axes = summed.params["axes"]
+    unshifted = _unshift(emit, s, axes)
+    if unshifted is None:
+        return None
+    found = emit("sum", emit("exp", unshifted), axes=axes)
+    for eqn in reversed(between):
+        found = emit(eqn.op.name, found, **eqn.params)
+    found = emit("log", found)
+    for eqn in reversed(chain):
+        found = emit(eqn.op.name, found, **eqn.params)
+    return emit("sub", unshifted, found)
+
+
+def _softmax_shift(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    """``exp(s) / sum(exp(s))`` does not depend on what ``s`` is shifted by."""
+    exponential = made_by(operands[0], "exp")
+    total, chain = _through_views(operands[1])
+    summed = made_by(total, "sum")
+    if exponential is None or summed is None or summed.operands[0] is not operands[0]:
+        return None
+    unshifted = _unshift(emit, exponential.operands[0], summed.params["axes"])
+    if unshifted is None:
+        return None
+    above = emit("exp", unshifted)
+    below = emit("sum", above, axes=summed.params["axes"])
+    for eqn in reversed(chain):
+        below = emit(eqn.op.name, below, **eqn.params)
+    return emit("div", above, below)
+
+
 # --- products by reciprocals ------------------------------------------------------------------
 
 
@@ -267,6 +331,12 @@ STRUCTURE: dict[str, Structure] = {
     ),
     "log_sum_exp": Structure(("log",), _log_sum_exp, "exp overflows from x = 89 on in f32"),
     "softmax": Structure(("div",), _softmax, "exp overflows from x = 89 on in f32"),
+    "log_softmax_shift": Structure(
+        ("sub",), _log_softmax_shift, "the derivative of the maximum that is subtracted cancels"
+    ),
+    "softmax_shift": Structure(
+        ("div",), _softmax_shift, "the derivative of the maximum that is subtracted cancels"
+    ),
     "div_power_of_two": Structure(("div",), _div_by_power_of_two, "means over powers of two"),
     "scatter_one_per_row": Structure(
         ("scatter",), _scatter_one_per_row, "cotangents of picking one class per row"

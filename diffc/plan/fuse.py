@@ -12,13 +12,12 @@ of groups and what may join them:
 - *solo*: one equation that brings its own loops (scatter, sort, ...); *region*: a call or loop.
 
 Views join nobody: they dissolve in the accesses of whoever reads them. Groups never form a cycle:
-reachability is kept in bit sets. Afterwards, independent map groups over one domain that share a
-read are merged.
+reachability is kept in bit sets. ``merge`` then joins whole groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal as Choice
 
@@ -110,7 +109,6 @@ class Fusion:
                 group.coords[eqn.result] = group.domain
             else:
                 self._start("region" if kind == "region" else "solo", (), eqn)
-        self._merge_siblings()
         return self.groups
 
     # --- what an equation reads ---------------------------------------------------------------
@@ -188,15 +186,15 @@ class Fusion:
         for group in self._producers(eqn):
             if group.form in ("solo", "region") or not self._can_join(group, eqn):
                 continue
-            for coords in self._candidates(group, eqn.result.aval.shape):
-                if self._reads_in_place(group, eqn, coords) and self._may_store(group, eqn, coords):
+            for coords in self.candidates(group, eqn.result.aval.shape):
+                if self._reads_in_place(group, eqn, coords) and self.may_store(group, eqn, coords):
                     group.coords[eqn.result] = coords
                     self._add(group, eqn)
                     return
         group = self._start("map", domain_of(eqn.result.aval.shape), eqn)
         group.coords[eqn.result] = group.domain
 
-    def _candidates(self, group: Group, shape: tuple[Dim, ...]) -> Iterable[Coords]:
+    def candidates(self, group: Group, shape: tuple[Dim, ...]) -> Iterable[Coords]:
         """Points of the group at which a value of this shape could be computed."""
         if shape == group.shape:
             yield group.domain
@@ -213,6 +211,12 @@ class Fusion:
     def _reads_in_place(self, group: Group, eqn: Eqn, coords: Coords) -> bool:
         """Whether all that the equation reads of the group is computed at this point."""
         inside = {value for value in self.roots(eqn) if value in group.coords}
+        return bool(inside) and self.reads_at(eqn, coords, group.coords) == inside
+
+    def reads_at(
+        self, eqn: Eqn, coords: Coords, placed: Mapping[Value, Coords]
+    ) -> set[Value] | None:
+        """Which placed values the equation at ``coords`` reads; None if any at another point."""
         work: list[tuple[Eqn, Coords]] = [(eqn, coords)]
         reached: set[Value] = set()
         while work:
@@ -221,26 +225,26 @@ class Fusion:
                 operand = current.operands[position]
                 if not isinstance(operand, Value):
                     continue
-                if operand in group.coords:
-                    if _normal(read) != _normal(group.coords[operand]):
-                        return False
+                if operand in placed:
+                    if normal(read) != normal(placed[operand]):
+                        return None
                     reached.add(operand)
                 elif operand.eqn is not None and self.dissolves(operand):
                     work.append((operand.eqn, tuple(read)))
-        return bool(inside) and reached == inside
+        return reached
 
-    def _may_store(self, group: Group, eqn: Eqn, coords: Coords) -> bool:
+    def may_store(self, group: Group, eqn: Eqn, coords: Coords) -> bool:
         """Whether the group's loops can hold a value at this point."""
         if group.form != "rows":
             return True
-        is_full = any(var in group.reduced for var in _free(coords))
+        is_full = any(var in group.reduced for var in free_vars(coords))
         if is_full and not group.has_trailing_rows:
             return False
-        if is_full and not group.kept and not _is_small(group):
-            return not self._depends_on_fold(group, eqn)
+        if is_full and not group.kept and not is_small(group):
+            return not self.depends_on_fold(group, eqn)
         return True
 
-    def _depends_on_fold(self, group: Group, eqn: Eqn) -> bool:
+    def depends_on_fold(self, group: Group, eqn: Eqn) -> bool:
         """Whether an equation reads, within the group, what a reduction found."""
         work, seen = [eqn], set()
         while work:
@@ -260,15 +264,10 @@ class Fusion:
         for group in self._producers(eqn):
             if group.form not in ("map", "rows") or not self._can_join(group, eqn):
                 continue
-            if shape == group.shape:
-                coords: Coords = group.domain
-            elif size(shape) == size(group.shape) != 0:
-                coords = unravel(ravel(group.domain, group.shape), shape)
-            else:
+            coords = fold_coords(group, shape)
+            if coords is None or not self._fits_fold(group, eqn, coords, axes):
                 continue
-            if not self._fits_fold(group, eqn, coords, axes):
-                continue
-            reduced = frozenset(x for axis in axes for x in _free((coords[axis],)))
+            reduced = frozenset(x for axis in axes for x in free_vars((coords[axis],)))
             group.form, group.reduced = "rows", reduced
             kept = tuple(c for axis, c in enumerate(coords) if axis not in axes)
             group.coords[eqn.result] = kept
@@ -281,7 +280,7 @@ class Fusion:
 
     def _fits_fold(self, group: Group, eqn: Eqn, coords: Coords, axes: tuple[int, ...]) -> bool:
         """Whether the group can reduce its domain as this equation asks."""
-        if not self._reads_fold_in_place(group, eqn, coords):
+        if not self.folds_at(eqn, coords, group.coords):
             return False
         reduced: list[Var] = []
         for axis in axes:
@@ -292,7 +291,7 @@ class Fusion:
                 return False
             reduced.append(coord)
         kept = [c for axis, c in enumerate(coords) if axis not in axes]
-        if any(var in reduced for var in _free(kept)):
+        if any(var in reduced for var in free_vars(kept)):
             return False
         wanted = frozenset(reduced)
         if group.form == "rows":
@@ -300,15 +299,16 @@ class Fusion:
         is_trailing = wanted == frozenset(group.domain[len(group.domain) - len(wanted) :])
         return is_trailing or self._is_private(group, eqn)
 
-    def _reads_fold_in_place(self, group: Group, eqn: Eqn, coords: Coords) -> bool:
+    def folds_at(self, eqn: Eqn, coords: Coords, placed: Mapping[Value, Coords]) -> bool:
+        """Whether a reduction over the points ``coords`` reads a placed value just there."""
         (operand,) = eqn.operands
         value, indices = operand, coords
-        while isinstance(value, Value) and value not in group.coords:
+        while isinstance(value, Value) and value not in placed:
             if value.eqn is None or not self.dissolves(value) or not value.eqn.operands:
                 return False
             ((_, read, _),) = access(value.eqn, indices)
             value, indices = value.eqn.operands[0], tuple(read)
-        return isinstance(value, Value) and _normal(indices) == _normal(group.coords[value])
+        return isinstance(value, Value) and normal(indices) == normal(placed[value])
 
     def _is_private(self, group: Group, eqn: Eqn) -> bool:
         """Whether nothing but the group and ``eqn`` uses what the group computes."""
@@ -328,52 +328,6 @@ class Fusion:
                     work.extend(self.users.get(user.result, ()))
         return True
 
-    # --- siblings -----------------------------------------------------------------------------
-
-    def _merge_siblings(self) -> None:
-        """Merges independent map groups over one domain that read a common value."""
-        by_shape: dict[tuple[Dim, ...], list[Group]] = {}
-        for group in self.groups:
-            if group.form == "map" and group.eqns:
-                by_shape.setdefault(group.shape, []).append(group)
-        for siblings in by_shape.values():
-            reads = {group.number: self._external_roots(group) for group in siblings}
-            for i, first in enumerate(siblings):
-                for second in siblings[i + 1 :]:
-                    if self._are_mergeable(first, second, reads):
-                        self._merge(first, second)
-                        reads[first.number] |= reads[second.number]
-        self.groups = [group for group in self.groups if group.eqns]
-
-    def _external_roots(self, group: Group) -> set[Value]:
-        return {
-            value
-            for eqn in group.eqns
-            for value in self.roots(eqn)
-            if value not in group.coords and value.aval.ndim > 0
-        }
-
-    def _are_mergeable(self, first: Group, second: Group, reads: dict[int, set[Value]]) -> bool:
-        if not first.eqns or not second.eqns or len(first.eqns) + len(second.eqns) > MAX_EQNS:
-            return False
-        if first.before >> second.number & 1 or second.before >> first.number & 1:
-            return False
-        if not first.shape:
-            return True
-        return bool(reads[first.number] & reads[second.number])
-
-    def _merge(self, first: Group, second: Group) -> None:
-        first.eqns += second.eqns
-        first.coords |= second.coords  # equal shapes have equal variables
-        for eqn in second.eqns:
-            self.group_of[eqn] = first
-        second.eqns = []
-        old, new = 1 << second.number, 1 << first.number
-        self.run_after(first, second.before)
-        for group in self.groups:
-            if group.before & old:
-                group.before |= first.before | new
-
 
 def fold_axes(eqn: Eqn) -> tuple[int, ...]:
     """The axes that a reduction removes."""
@@ -381,15 +335,26 @@ def fold_axes(eqn: Eqn) -> tuple[int, ...]:
     return (eqn.params["axis"],) if axes is None else tuple(axes)
 
 
-def _normal(coords: Iterable[Dim]) -> tuple[Dim, ...]:
+def normal(coords: Iterable[Dim]) -> tuple[Dim, ...]:
     """Coordinates with axes of one element at 0."""
     return tuple(0 if isinstance(c, Var) and c.extent == 1 else c for c in coords)
 
 
-def _free(coords: Iterable[Dim]) -> set[Var]:
+def fold_coords(group: Group, shape: tuple[Dim, ...]) -> Coords | None:
+    """The points of the group as indices of an array of this shape, if their number is the same."""
+    if shape == group.shape:
+        return group.domain
+    if size(shape) == size(group.shape) != 0:
+        return unravel(ravel(group.domain, group.shape), shape)
+    return None
+
+
+def free_vars(coords: Iterable[Dim]) -> set[Var]:
+    """The variables that coordinates depend on."""
     return {atom for coord in coords for atom in free(coord) if isinstance(atom, Var)}
 
 
-def _is_small(group: Group) -> bool:
+def is_small(group: Group) -> bool:
+    """Whether a reduction over the whole domain runs in one chunk."""
     total = size(group.shape)
     return isinstance(total, int) and total <= CHUNK

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
 from diffc.plan.fuse import Fusion, Group
+from diffc.plan.merge import merge_groups
 from diffc.plan.program import Buffer, Call, Copy, Fill, Kernel, Loop, Node, Program
 
 _PLANS: WeakKeyDictionary[Graph, Program] = WeakKeyDictionary()
@@ -39,7 +40,9 @@ class _Planner:
         self.graph = graph
         self.donated = dict(donated)
         self.fusion = Fusion(graph)
-        self.groups = self.fusion.run()
+        self.fusion.run()
+        merge_groups(self.fusion)
+        self.groups = self.fusion.groups
         self.buffers: dict[Operand, Buffer] = {}
         self.temporaries: list[Buffer] = []
         self.nodes: list[Node] = []
