@@ -71,22 +71,26 @@ def _traced(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-_METHODS = (
-    "__getitem__ __setitem__ __iter__ __bool__ __int__ __float__ __index__ __contains__ "
-    "all any argmax argmin argsort astype clip copy cumprod cumsum diagonal dot fill flatten item "
-    "max mean min prod ravel repeat reshape round sort squeeze std sum swapaxes take tolist trace "
-    "transpose var"
-).split()
+def _property(name: str) -> property:
+    def attribute(self: CapturedArray) -> Any:
+        if active():
+            from diffc.trace.arguments import capture
+
+            return getattr(capture(self), name)
+        return getattr(plain(self), name)
+
+    return property(attribute)
+
+
+_METHODS = [
+    "__getitem__", "__setitem__", "__iter__", "__bool__", "__int__", "__float__", "__index__",
+    "__contains__", "all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy",
+    "cumprod", "cumsum", "diagonal", "dot", "fill", "flatten", "item", "max", "mean", "min",
+    "prod", "ravel", "repeat", "reshape", "round", "sort", "squeeze", "std", "sum", "swapaxes",
+    "take", "tolist", "trace", "transpose", "var",
+]  # fmt: skip
 
 for _name in _METHODS:
     setattr(CapturedArray, _name, _traced(_name, getattr(np.ndarray, _name)))
 for _name in ("T", "mT"):
-    setattr(CapturedArray, _name, property(lambda self, name=_name: _attribute(self, name)))
-
-
-def _attribute(self: CapturedArray, name: str) -> Any:
-    if active():
-        from diffc.trace.arguments import capture
-
-        return getattr(capture(self), name)
-    return getattr(plain(self), name)
+    setattr(CapturedArray, _name, _property(_name))

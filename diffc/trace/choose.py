@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import ShapeError, TraceError
-from diffc.ir.aval import FLOATS
+from diffc.ir.aval import DTYPES, FLOATS
 from diffc.ir.graph import Operand
 from diffc.trace import operands as o
 from diffc.trace import promote
@@ -94,7 +94,7 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
     found: Any = tracer(a, "np.clip")
     keys = tuple(arg(v).key for v in (a, low, high) if v is not None)
     dtype = promote.common(keys)
-    found = found if found.aval.dtype == dtype else found.astype(promote.DTYPES[dtype])
+    found = found if found.aval.dtype == dtype else found.astype(DTYPES[dtype])
     if low is not None:
         found = call(np.maximum, found, low)
     if high is not None:
@@ -230,32 +230,29 @@ def take(a: Any, indices: Any, axis: Any = None, mode: str = "raise") -> Any:
     if mode != "raise":
         dim: Any = x.shape[place]
         index = tracer(indices)
-        positions = clip(index, 0, dim - 1) if mode == "clip" else index % dim  # type: ignore[operator]
+        positions = clip(index, 0, dim - 1) if mode == "clip" else index % dim
     elif isinstance(indices, (tuple, list)):
         positions = FUNCTIONS["array"](indices)
     return getitem(x, (*(slice(None) for _ in range(place)), positions))
 
 
 @implements("take_along_axis")
-def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Tracer:
+def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
     """Elements at positions that an array of the same rank gives along one axis."""
     x, index = tracer(arr), tracer(indices)
     if axis is None:
         x, axis = ravel(x), 0
-    place, key = _along_axis(x, index, axis)
-    del place
-    return getitem(x, key)
+    return getitem(x, _along_axis(x, index, axis))
 
 
 @implements("put_along_axis")
 def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
     """Writes what ``take_along_axis`` reads."""
     x, index = tracer(arr), tracer(indices)
-    _, key = _along_axis(x, index, axis)
-    setitem(x, key, values)
+    setitem(x, _along_axis(x, index, axis), values)
 
 
-def _along_axis(x: Tracer, index: Tracer, axis: Any) -> tuple[int, tuple[Any, ...]]:
+def _along_axis(x: Tracer, index: Tracer, axis: Any) -> tuple[Any, ...]:
     if index.ndim != x.ndim:
         raise ShapeError(
             f"indices {index.aval} for an array {x.aval}: equal ranks", location=line()
@@ -268,7 +265,7 @@ def _along_axis(x: Tracer, index: Tracer, axis: Any) -> tuple[int, tuple[Any, ..
             continue
         shape = tuple(dim if j == i else 1 for j in range(x.ndim))
         key.append(wrap_array(o.reshape(o.iota("i64", (dim,), 0), shape)))
-    return place, tuple(key)
+    return tuple(key)
 
 
 @implements("put")
@@ -302,12 +299,12 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Any
     low = clip(below - 1, 0, max(count - 2, 0))
     high = clip(below, 1 if count > 1 else 0, count - 1)
     x0, x1, y0, y1 = (getitem(v, i) for v in (points, values) for i in (low, high))
-    slope: Any = (y1 - y0) / (x1 - x0) if count > 1 else 0.0  # type: ignore[operator]
-    inner: Any = y0 + slope * (at - x0)  # type: ignore[operator]
-    found = where(at < points[0], values[0] if left is None else left, inner)  # type: ignore[operator]
-    found = where(at >= points[-1], values[-1], found)  # type: ignore[operator]
+    slope: Any = (y1 - y0) / (x1 - x0) if count > 1 else 0.0
+    inner: Any = y0 + slope * (at - x0)
+    found = where(at < points[0], values[0] if left is None else left, inner)
+    found = where(at >= points[-1], values[-1], found)
     if right is not None:
-        found = where(at > points[-1], right, found)  # type: ignore[operator]
+        found = where(at > points[-1], right, found)
     return found
 
 
@@ -384,7 +381,7 @@ def quantile(
         high = min(low + 1, n - 1)
         share = float(place - low)
         first, last = ordered[..., low].astype(dtype), ordered[..., high].astype(dtype)
-        value: Any = first + (last - first) * share  # type: ignore[operator]
+        value: Any = first + (last - first) * share
         if ordered.aval.is_float:
             value = where(ordered[..., -1] != ordered[..., -1], np.nan, value).astype(dtype)
         if keepdims:

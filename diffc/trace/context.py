@@ -27,7 +27,7 @@ from diffc.trace.location import here, line
 Array = np.ndarray[Any, Any]
 
 
-class ValueNeeded(TraceError):
+class ValueNeeded(TraceError):  # noqa: N818  # a request that a concrete trace can fulfil
     """The code asked for the value of a traced array; a concrete trace can answer."""
 
 
@@ -178,7 +178,7 @@ class Trace:
         ``static``: only the former, also in a concrete trace.
         """
         if isinstance(operand, Literal):
-            return np.full(operand.aval.shape, operand.value, operand.aval.numpy)  # type: ignore[arg-type]
+            return np.full(operand.aval.shape, operand.value, operand.aval.numpy)
         known = self._constants if static or not self.concrete else self._known
         if operand in known:
             return known[operand]

@@ -171,7 +171,8 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, **_: 
     if stop is None:
         start, stop = 0, start
     first, last, by = (_number(x) for x in (start, stop, step))
-    model = np.arange(first * 0, last * 0, by, dtype)  # for the dtype alone
+    empty: Any = np.arange
+    model = empty(first * 0, last * 0, by, dtype)  # for the dtype alone
     name = promote.dtype_arg(model.dtype)
     size = max(0, math.ceil((last - first) / by))
     positions = o.iota(name, (size,), 0)
@@ -218,7 +219,7 @@ def linspace(
     whole = (count, *shape)
     step = o.emit("div", o.emit("sub", y, x), o.fill(max(div, 1), kept, shape))
     tail = tuple(range(1, len(whole)))
-    result = o.fill(0, kept, whole)
+    result: Operand = o.fill(0, kept, whole)
     if count:
         ramp = o.emit("mul", o.iota(kept, whole, 0), o.spread(step, whole, tail))
         result = o.emit("add", ramp, o.spread(x, whole, tail))

@@ -113,7 +113,7 @@ def _hypot(x: Operand, y: Operand) -> Operand:
     x, y = o.emit("abs", x), o.emit("abs", y)
     large, small = o.emit("maximum", x, y), o.emit("minimum", x, y)
     ratio = o.emit("div", small, large)
-    plain = o.emit("mul", large, o.emit("sqrt", o.emit("add", like(x, 1), _square(ratio))))
+    plain: Operand = o.emit("mul", large, o.emit("sqrt", o.emit("add", like(x, 1), _square(ratio))))
     # large == 0: 0/0; one infinite: the other may be nan, and the result is still infinite.
     plain = o.select(o.emit("eq", large, like(x, 0)), large, plain)
     infinite = o.emit("bitwise_or", o.emit("is_inf", x), o.emit("is_inf", y))
@@ -141,7 +141,7 @@ def _prefer(name: str) -> Formula:
     def apply(x: Operand, y: Operand) -> Operand:
         if _is_bool(x):
             return o.emit("bitwise_or" if name == "maximum" else "bitwise_and", x, y)
-        chosen = o.emit(name, x, y)
+        chosen: Operand = o.emit(name, x, y)
         if not x.aval.is_float:
             return chosen
         chosen = o.select(o.emit("is_nan", x), y, chosen)
@@ -152,7 +152,7 @@ def _prefer(name: str) -> Formula:
 
 def _heaviside(x: Operand, at_zero: Operand) -> Operand:
     zero, one = like(x, 0), like(x, 1)
-    step = o.select(o.emit("lt", x, zero), zero, one)
+    step: Operand = o.select(o.emit("lt", x, zero), zero, one)
     step = o.select(o.emit("eq", x, zero), at_zero, step)
     return o.select(o.emit("is_nan", x), x, step)
 

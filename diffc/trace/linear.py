@@ -20,7 +20,7 @@ from diffc.trace.tracer import Tracer, read, wrap
 
 
 def product(x: Operand, y: Operand, left: str, right: str, result: str, what: str) -> Operand:
-    """einsum of two operands of one dtype, letters unique within each.
+    """Einsum of two operands of one dtype, letters unique within each.
 
     Axes of size 1 against a larger one broadcast; letters of one operand only that the result does
     not have are summed first.
@@ -48,13 +48,8 @@ def product(x: Operand, y: Operand, left: str, right: str, result: str, what: st
     elif not set(left) & set(right) - set(inner):
         found = _outer(x, y, left, right, inner, sizes)
     else:
-        x, y = _dense(x), _dense(y)
         found = o.contract(x, y, f"{left},{right}->{inner}")
     return o.reshape(found, tuple(1 if c in missing else sizes[c] for c in result))
-
-
-def _dense(x: Operand) -> Operand:
-    return x
 
 
 def _reduced(x: Operand, own: str, others: str, sizes: dict[str, Any]) -> tuple[Operand, str]:
@@ -267,11 +262,9 @@ def einsum(*operands_: Any, dtype: Any = None, optimize: Any = True, **_: Any) -
         (x, left), (y, right) = terms
         return wrap(product(x, y, left, right, result, "np.einsum"))
     ((x, own),) = terms
-    sizes = dict(zip(own, x.aval.shape, strict=True))
     lonely = tuple(i for i, c in enumerate(own) if c not in result)
     x = o.reduce("any" if name == "bool" else "sum", x, lonely)
     own = "".join(c for c in own if c in result)
-    del sizes
     return wrap(o.transpose(x, tuple(own.index(c) for c in result)))
 
 
@@ -436,12 +429,12 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     """Norms of vectors, and of matrices those that need no decomposition."""
     value = operand(x, "np.linalg.norm")
     value = value if value.aval.is_float else o.cast(value, "f64")
-    a = wrap(value)
+    a: Any = wrap(value)
     total = FUNCTIONS["sum"]
-    size = wrap(o.emit("abs", value))
+    size: Any = wrap(o.emit("abs", value))
     axes = o.axes_of(axis, a.ndim)
     if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
-        return _sqrt(total(a * a, axes, keepdims=keepdims))  # type: ignore[operator]
+        return _sqrt(total(a * a, axes, keepdims=keepdims))
     if len(axes) == 1:
         if ord == np.inf:
             return FUNCTIONS["max"](size, axes, keepdims=keepdims)
@@ -451,7 +444,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
             return total((a != 0).astype(a.dtype), axes, keepdims=keepdims)
         if ord == 1:
             return total(size, axes, keepdims=keepdims)
-        return total(size**ord, axes, keepdims=keepdims) ** (1.0 / ord)  # type: ignore[operator]
+        return total(size**ord, axes, keepdims=keepdims) ** (1.0 / ord)
     if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
         first, second = axis if axis is not None else (0, 1)
         if abs(ord) != 1:

@@ -34,9 +34,10 @@ def is_internal(code: CodeType) -> bool:
 def here() -> Location | None:
     """Location of the user's innermost frame; None when there is none."""
     frame: FrameType | None = sys._getframe(1)
+    known = _IS_OURS.get
     while frame is not None:
         code = frame.f_code
-        if not is_internal(code):
+        if not (known(code) or is_internal(code)):
             key = (code, frame.f_lasti)
             found = _LOCATIONS.get(key)
             if found is None:

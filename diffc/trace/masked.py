@@ -2,7 +2,7 @@
 
 A :class:`Selected` keeps the whole array and its mask. Elementwise operations on it work on the
 whole array; reductions leave the other elements out; storing it where it came from chooses by
-``select``. So ``x[m] *= 2``, ``a[m] = b[m] + 1`` and ``x[m].mean()`` trace, and what needs the number
+``select``. So ``x[m] *= 2``, ``a[m] = b[m] + 1`` and ``x[m].mean()`` trace; what needs the number
 of elements as a shape is an error.
 """
 
@@ -159,8 +159,22 @@ def _refuse(self: Selected, *_: Any) -> NoReturn:
     raise shape_unknown(self.mask)
 
 
+_REFUSED = (
+    "len",
+    "iter",
+    "getitem",
+    "setitem",
+    "matmul",
+    "rmatmul",
+    "array",
+    "bool",
+    "float",
+    "int",
+)
+
+
 def _install() -> None:
-    for name in "len iter getitem setitem matmul rmatmul array bool float int".split():
+    for name in _REFUSED:
         setattr(Selected, f"__{name}__", _refuse)
     for name in _REDUCTIONS:
         setattr(Selected, name, _reduction(name))

@@ -23,15 +23,17 @@ from diffc.trace.location import line
 from diffc.trace.table import FUNCTIONS, UFUNC_METHODS, dispatch, name_of, unknown
 from diffc.trace.tracer import Tracer, wrap_array
 
-_CREATORS = frozenset(
-    "zeros empty ones full eye identity arange tri indices fromfunction diag_indices".split()
-)
-_STATIC = frozenset(
-    "result_type promote_types can_cast issubdtype isdtype isscalar iterable broadcast_shapes "
-    "seterr geterr seterrcall geterrcall set_printoptions get_printoptions min_scalar_type "
-    "common_type mintypecode typename show_config einsum_path info ravel_multi_index "
-    "unravel_index format_float_positional format_float_scientific base_repr binary_repr".split()
-)
+_CREATORS = frozenset({
+    "zeros", "empty", "ones", "full", "eye", "identity", "arange", "tri", "indices",
+    "fromfunction", "diag_indices",
+})  # fmt: skip
+_STATIC = frozenset({
+    "result_type", "promote_types", "can_cast", "issubdtype", "isdtype", "isscalar", "iterable",
+    "broadcast_shapes", "seterr", "geterr", "seterrcall", "geterrcall", "set_printoptions",
+    "get_printoptions", "min_scalar_type", "common_type", "mintypecode", "typename",
+    "show_config", "einsum_path", "info", "ravel_multi_index", "unravel_index",
+    "format_float_positional", "format_float_scientific", "base_repr", "binary_repr",
+})  # fmt: skip
 
 
 def _lifted(result: Any) -> Any:
@@ -60,6 +62,7 @@ class TracedFunction:
         self.__doc__ = original.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The function itself, or its traced meaning where a trace is active."""
         if not active():
             return self.original(*args, **kwargs)
         return call_traced(self.original, self.name, args, kwargs)
@@ -139,6 +142,7 @@ class NoRandom:
         return getattr(self._original, attribute)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Draws, outside of traces."""
         return self.__getattr__("__call__")(*args, **kwargs)
 
 

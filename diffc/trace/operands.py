@@ -139,7 +139,7 @@ def common_shape(shapes: Sequence[Shape], what: str) -> Shape:
                 raise ShapeError(
                     f"{what}: shapes {listed} do not broadcast ({found} against {dim})",
                     location=line(),
-                    hint="axes are matched from the last; each pair must be equal, or one of them 1",
+                    hint="axes are matched from the last; of each pair both are equal, or one is 1",
                 )
         result.append(found)
     return tuple(reversed(result))

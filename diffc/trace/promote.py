@@ -38,9 +38,9 @@ def _loop(ufunc: np.ufunc, keys: tuple[Key, ...]) -> Loop:
     asked = tuple(DTYPES[key] if isinstance(key, str) else key for key in keys)
     try:
         found = ufunc.resolve_dtypes(asked + (None,) * ufunc.nout)
-        if any(dtype == object for dtype in found):  # comparisons of two Python numbers
+        if any(dtype.hasobject for dtype in found):  # comparisons of two Python numbers
             asked = tuple(np.dtype(key) if isinstance(key, type) else key for key in asked)
-            found = ufunc.resolve_dtypes(asked + (None,) * ufunc.nout)  # type: ignore[arg-type]
+            found = ufunc.resolve_dtypes(asked + (None,) * ufunc.nout)
         names = tuple(dtype_name(dtype) for dtype in found)
     except (TypeError, ValueError) as error:
         listed = ", ".join(key if isinstance(key, str) else key.__name__ for key in keys)

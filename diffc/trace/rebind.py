@@ -181,12 +181,11 @@ class _Walk:
             self._object(thing, names)
 
     def _object(self, thing: Any, names: frozenset[str]) -> None:
-        wrapped = getattr(type(thing), "__call__", None)
         if _is_user_class(type(thing)):
             self._push(type(thing), names)
             for item in list(getattr(thing, "__dict__", {}).values())[:_MAX_ITEMS]:
                 self._push(item, names)
-        elif wrapped is not None and isinstance(getattr(thing, "__wrapped__", None), FunctionType):
+        elif callable(thing) and isinstance(getattr(thing, "__wrapped__", None), FunctionType):
             self._push(thing.__wrapped__, names)  # functools.cache, diffc.jit and their like
 
     def _function(self, function: FunctionType) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import ShapeError, TraceError
-from diffc.ir.aval import SIGNED, UNSIGNED
+from diffc.ir.aval import DTYPES, SIGNED, UNSIGNED
 from diffc.ir.graph import Operand
 from diffc.trace import operands as o
 from diffc.trace import promote
@@ -20,7 +20,7 @@ from diffc.trace.shapes import ravel
 from diffc.trace.table import FUNCTIONS, implements
 from diffc.trace.tracer import Tracer, read, wrap, wrap_array
 
-_UNSET: Any = np._NoValue  # type: ignore[attr-defined]  # NumPy's own mark of an absent keyword
+_UNSET: Any = np._NoValue
 
 
 def _widened(dtype: str) -> str:
@@ -102,11 +102,11 @@ def prod(
 
 
 def _least(dtype: str) -> Any:
-    return -np.inf if dtype[0] == "f" else np.iinfo(promote.DTYPES[dtype]).min
+    return -np.inf if dtype[0] == "f" else np.iinfo(DTYPES[dtype]).min
 
 
 def _greatest(dtype: str) -> Any:
-    return np.inf if dtype[0] == "f" else np.iinfo(promote.DTYPES[dtype]).max
+    return np.inf if dtype[0] == "f" else np.iinfo(DTYPES[dtype]).max
 
 
 def _extremum(
@@ -161,7 +161,9 @@ all_ = implements("all")(_logical("all", True))
 @implements("ptp")
 def ptp(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     """Maximum minus minimum."""
-    return max(a, axis, keepdims=keepdims) - min(a, axis, keepdims=keepdims)
+    return FUNCTIONS["__operator__"](
+        np.subtract, max(a, axis, keepdims=keepdims), min(a, axis, keepdims=keepdims)
+    )
 
 
 @implements("count_nonzero")
@@ -456,7 +458,7 @@ def diff(a: Any, n: int = 1, axis: Any = -1, prepend: Any = None, append: Any = 
     """Differences of neighbours, ``n`` times."""
     x = tracer(a, "np.diff")
     place = o.axis_of(axis, x.ndim)
-    ends = []
+    ends: list[list[Tracer]] = []
     for end in (prepend, append):
         if end is None:
             ends.append([])
@@ -471,7 +473,7 @@ def diff(a: Any, n: int = 1, axis: Any = -1, prepend: Any = None, append: Any = 
     for _ in range(n):
         index = (slice(None),) * place
         later, earlier = x[(*index, slice(1, None))], x[(*index, slice(None, -1))]
-        x = later != earlier if x.aval.dtype == "bool" else later - earlier  # type: ignore[operator]
+        x = later != earlier if x.aval.dtype == "bool" else later - earlier
     return x
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,22 +64,24 @@ class Captured:
 
     def current(self) -> Array | None:
         """Today's array, or None when dtype or shape changed, so that a new trace is needed."""
-        assert self.array is not None
+        known = self.array
+        assert known is not None
         if self.place is None:
-            return self.array
+            return known
         try:
             found = bound_now(self.place)
-        except LookupError:
+        except LookupError:  # no longer bound
             return None
-        if found is self.array:
-            return self.array
+        return known if found is known else self._fitting(found)
+
+    def _fitting(self, found: Any) -> Array | None:
+        """What the place holds now, if it is an array of the same aval."""
         if not isinstance(found, np.ndarray):
             return None
         try:
-            same = aval_of(found) is self.aval
-        except ValueError:
+            return found if aval_of(found) is self.aval else None
+        except ValueError:  # a dtype that diffc does not know
             return None
-        return found if same else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,8 @@ def trace_flat(
             tuple(Tracer(cell, cell.value.aval) for cell, _ in effects),
         )
 
-    binding = rebound(origin) if origin is not None else nullcontext({})
+    nothing: AbstractContextManager[dict[int, Place]] = nullcontext({})
+    binding = rebound(origin) if origin is not None else nothing
     with binding as places:
         context.names = {i: place.key for i, place in places.items() if isinstance(place.key, str)}
         result: Traced = run_in(context, lambda: body(places))

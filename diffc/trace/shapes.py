@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -87,7 +89,7 @@ def reshape(
         backwards = transpose(x)
         return transpose(reshaped(backwards, dims[::-1]))
     found = reshaped(x, dims)
-    return FUNCTIONS["copy"](found) if copy else found  # type: ignore[no-any-return]
+    return FUNCTIONS["copy"](found) if copy else found
 
 
 @implements("ravel")
@@ -206,7 +208,11 @@ def atleast_2d(*arys: Any) -> Any:
 @implements("atleast_3d")
 def atleast_3d(*arys: Any) -> Any:
     """Three axes or more, as NumPy places them."""
-    shapes = {0: lambda s: (1, 1, 1), 1: lambda s: (1, *s, 1), 2: lambda s: (*s, 1)}
+    shapes: list[Callable[[Shape], Shape]] = [
+        lambda s: (1, 1, 1),
+        lambda s: (1, *s, 1),
+        lambda s: (*s, 1),
+    ]
     return _at_least(arys, lambda s: shapes[len(s)](s) if len(s) < 3 else s)
 
 
@@ -313,7 +319,7 @@ def _split(ary: Any, parts: Any, axis: Any, *, equal: bool) -> list[Tracer]:
     else:
         bounds = [0, *(p.__index__() for p in parts), size]
     index = [slice(None)] * place
-    return [x[(*index, slice(lo, hi))] for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [x[(*index, slice(lo, hi))] for lo, hi in itertools.pairwise(bounds)]
 
 
 @implements("split")

@@ -55,10 +55,10 @@ def name_of(function: Any) -> str:
                     if known is None or (known not in FUNCTIONS and prefix + name in FUNCTIONS):
                         _NAMES[found] = prefix + name
     try:
-        known = _NAMES.get(function)
-    except TypeError:
-        known = None
-    return known or getattr(function, "__name__", repr(function))
+        found = _NAMES.get(function)
+    except TypeError:  # not hashable
+        found = None
+    return found or str(getattr(function, "__name__", function))
 
 
 def dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

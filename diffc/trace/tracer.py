@@ -26,6 +26,7 @@ from diffc.trace.location import line
 from diffc.trace.table import FUNCTIONS, UFUNC_METHODS, dispatch
 from diffc.trace.views import Lens
 
+
 class Tracer:
     """An array under trace.
 
@@ -92,12 +93,14 @@ class Tracer:
     @property
     def T(self) -> Tracer:
         """The axes in reverse order, as a view."""
-        return FUNCTIONS["transpose"](self)
+        found: Tracer = FUNCTIONS["transpose"](self)
+        return found
 
     @property
     def mT(self) -> Tracer:
         """The last two axes exchanged, as a view."""
-        return FUNCTIONS["matrix_transpose"](self)
+        found: Tracer = FUNCTIONS["matrix_transpose"](self)
+        return found
 
     @property
     def real(self) -> Tracer:
@@ -107,7 +110,8 @@ class Tracer:
     @property
     def imag(self) -> Tracer:
         """Zeros."""
-        return FUNCTIONS["zeros_like"](self)
+        found: Tracer = FUNCTIONS["zeros_like"](self)
+        return found
 
     @property
     def flat(self) -> Iterator[Tracer]:
@@ -149,7 +153,7 @@ class Tracer:
     def __bool__(self) -> bool:
         if self.aval.shape and self.aval.size != 1:
             raise TraceError(
-                f"the truth value of an array with shape {o.text_of_shape(self.shape)} is ambiguous",
+                f"the truth value of an array of shape {o.text_of_shape(self.shape)} is ambiguous",
                 location=line(),
                 hint="use np.any(x) or np.all(x)",
             )
@@ -195,7 +199,8 @@ class Tracer:
     # --- elements
 
     def __getitem__(self, key: Any) -> Any:
-        return FUNCTIONS["__getitem__"](self, key)
+        found: Tracer = FUNCTIONS["__getitem__"](self, key)
+        return found
 
     def __setitem__(self, key: Any, value: Any) -> None:
         FUNCTIONS["__setitem__"](self, key, value)
@@ -214,16 +219,21 @@ class Tracer:
 
     def astype(self, dtype: Any, order: str = "K", *, copy: bool = True, **_: Any) -> Tracer:
         """A copy with another dtype (the array itself if nothing changes and ``copy=False``)."""
-        return FUNCTIONS["astype"](self, dtype, copy=copy)
+        found: Tracer = FUNCTIONS["astype"](self, dtype, copy=copy)
+        return found
 
     def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Tracer:
         """Another shape, as a view where NumPy gives one."""
-        return FUNCTIONS["reshape"](self, shape[0] if len(shape) == 1 else shape, order=order)
+        found: Tracer = FUNCTIONS["reshape"](
+            self, shape[0] if len(shape) == 1 else shape, order=order
+        )
+        return found
 
     def transpose(self, *axes: Any) -> Tracer:
         """Axes in another order, as a view."""
         order = None if not axes else axes[0] if len(axes) == 1 else axes
-        return FUNCTIONS["transpose"](self, order)
+        found: Tracer = FUNCTIONS["transpose"](self, order)
+        return found
 
 
 _HINT_BOOL = (
@@ -421,10 +431,11 @@ _UNARY_OPERATORS: dict[str, np.ufunc] = {
     "invert": np.invert,
 }
 _BINARY_OPERATORS: dict[str, np.ufunc] = {**_OPERATORS, **_COMPARISONS}
-_METHODS = (
-    "all any argmax argmin argsort clip cumprod cumsum diagonal dot flatten max mean min prod ravel "
-    "repeat round searchsorted squeeze std sum swapaxes take trace var nonzero compress ptp"
-).split()
+_METHODS = [
+    "all", "any", "argmax", "argmin", "argsort", "clip", "cumprod", "cumsum", "diagonal", "dot",
+    "flatten", "max", "mean", "min", "prod", "ravel", "repeat", "round", "searchsorted", "squeeze",
+    "std", "sum", "swapaxes", "take", "trace", "var", "nonzero", "compress", "ptp",
+]  # fmt: skip
 
 
 def _install() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import DtypeError, TraceError
-from diffc.ir.aval import FLOATS, INTEGERS, UNSIGNED
+from diffc.ir.aval import DTYPES, FLOATS, INTEGERS, UNSIGNED
 from diffc.ir.graph import Operand
 from diffc.trace import operands as o
 from diffc.trace import promote
@@ -16,17 +16,27 @@ from diffc.trace.arguments import Arg, arg, argument, mask_operand, tracer
 from diffc.trace.formulas import FORMULAS
 from diffc.trace.location import line
 from diffc.trace.table import FUNCTIONS, UFUNC_METHODS, implements
-from diffc.trace.tracer import Tracer, store, wrap
+from diffc.trace.tracer import Tracer, read, store, wrap
 
 _COMPARISONS = frozenset(
     (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
 )
-_OWN = {np.matmul: "matmul", np.vecdot: "vecdot", np.divmod: "divmod"}
+_OWN: dict[Any, str] = {np.matmul: "matmul", np.vecdot: "vecdot", np.divmod: "divmod"}
+
+
+_OWN_RULES = frozenset((np.power, np.matmul, np.divmod))
 
 
 @implements("__operator__")
 def operator(ufunc: np.ufunc, *operands: Any) -> Any:
     """A Python operator: as the ufunc, but Python scalars stay weak among themselves."""
+    if len(operands) == 2 and type(operands[0]) is type(operands[1]) is Tracer:
+        x, y = operands
+        if x.aval is y.aval and not (x.weak or y.weak) and ufunc not in _OWN_RULES:
+            dtype = x.aval.dtype
+            ins, outs = promote.loop(ufunc, (dtype, dtype))
+            if ins[0] == dtype:
+                return wrap(o.cast(FORMULAS[ufunc](read(x), read(y)), outs[0]))
     args = []
     for x in operands:
         found = argument(x)
@@ -79,9 +89,9 @@ def _compare(
 ) -> Operand:
     """Comparisons that no common dtype holds are still exact."""
     left, right = ins
-    if int in (args[0].key, args[1].key) and left in INTEGERS and left not in ("i64", "u64"):
-        if any(a.key is int and isinstance(a.source, Tracer) for a in args):
-            return formula(*[a.to("i64", shape) for a in args])  # type: ignore[no-any-return]
+    unknown_int = any(a.key is int and isinstance(a.source, Tracer) for a in args)
+    if unknown_int and left in INTEGERS and left not in ("i64", "u64"):
+        return formula(*[a.to("i64", shape) for a in args])  # type: ignore[no-any-return]
     if left == right:
         for position, a in enumerate(args):
             source = a.source
@@ -101,7 +111,7 @@ def _compare(
 
 
 def _holds(dtype: str, value: int) -> bool:
-    info = np.iinfo(promote.DTYPES[dtype])
+    info = np.iinfo(DTYPES[dtype])
     return bool(info.min <= value <= info.max)
 
 
@@ -204,7 +214,7 @@ def _masked(name: str, result: Any, out: Any, where: Any) -> Any:
     return wrap(o.select(mask_operand(where, out.aval.shape), value, old))
 
 
-_REDUCTIONS = {
+_REDUCTIONS: dict[Any, str] = {
     np.add: "sum",
     np.multiply: "prod",
     np.maximum: "max",
@@ -212,13 +222,18 @@ _REDUCTIONS = {
     np.logical_and: "all",
     np.logical_or: "any",
 }
-_ACCUMULATIONS = {
+_ACCUMULATIONS: dict[Any, str] = {
     np.add: "cumsum",
     np.multiply: "cumprod",
     np.maximum: "maximum.accumulate",
     np.minimum: "minimum.accumulate",
 }
-_COMBINES = {np.add: "add", np.multiply: "mul", np.maximum: "max", np.minimum: "min"}
+_COMBINES: dict[Any, str] = {
+    np.add: "add",
+    np.multiply: "mul",
+    np.maximum: "max",
+    np.minimum: "min",
+}
 
 
 def _out_of(kwargs: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ overwritten. Both are pure graph. Equal keys mean equal views of one base.
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -71,10 +71,12 @@ class Part:
         self.key = ("part", start, stop, step, flips, shape, origin)
 
     def get(self, base: Operand) -> Operand:
+        """The view's value."""
         part = o.slice_(base, self.start, self.stop, self.step)
         return o.reshape(o.reverse(part, self.flips), self.shape)
 
     def put(self, base: Operand, new: Operand) -> Operand:
+        """The base's value after a write."""
         sizes = tuple(
             -((lo - hi) // s) for lo, hi, s in zip(self.start, self.stop, self.step, strict=True)
         )
@@ -82,6 +84,7 @@ class Part:
         return update(base, part, self.start, self.stop, self.step)
 
     def strides(self, base: Strides, shape: Shape) -> Strides | None:
+        """Steps in memory."""
         return tuple(
             0 if axis is None else base[axis] * self.step[axis] * (-1 if axis in self.flips else 1)
             for axis in self.origin
@@ -98,12 +101,15 @@ class Reshaped:
         self.key = ("reshaped", shape)
 
     def get(self, base: Operand) -> Operand:
+        """The view's value."""
         return o.reshape(base, self.shape)
 
     def put(self, base: Operand, new: Operand) -> Operand:
+        """The base's value after a write."""
         return o.reshape(new, base.aval.shape)
 
     def strides(self, base: Strides, shape: Shape) -> Strides | None:
+        """Steps in memory."""
         seen = reshaped_strides(base, shape, self.shape)
         assert seen is not None
         return seen
@@ -120,12 +126,15 @@ class Permuted:
         self.key = ("permuted", perm)
 
     def get(self, base: Operand) -> Operand:
+        """The view's value."""
         return o.transpose(base, self.perm)
 
     def put(self, base: Operand, new: Operand) -> Operand:
+        """The base's value after a write."""
         return o.transpose(new, self.inverse)
 
     def strides(self, base: Strides, shape: Shape) -> Strides | None:
+        """Steps in memory."""
         return tuple(base[i] for i in self.perm)
 
 
@@ -139,9 +148,11 @@ class Spread:
         self.key = ("spread", shape)
 
     def get(self, base: Operand) -> Operand:
+        """The view's value."""
         return o.broadcast(base, self.shape)
 
     def put(self, base: Operand, new: Operand) -> Operand:
+        """The base's value after a write."""
         raise TraceError(
             "in-place write to a broadcast array, which is read-only",
             location=line(),
@@ -149,6 +160,7 @@ class Spread:
         )
 
     def strides(self, base: Strides, shape: Shape) -> Strides | None:
+        """Steps in memory."""
         return None
 
 
@@ -163,14 +175,17 @@ class Picked:
         self.key = ("picked", axes, tuple(map(id, indices)))
 
     def get(self, base: Operand) -> Operand:
+        """The view's value."""
         return o.emit("gather", base, *self.indices, axes=self.axes, mode="check")
 
     def put(self, base: Operand, new: Operand) -> Operand:
+        """The base's value after a write."""
         return o.emit(
             "scatter", base, new, *self.indices, axes=self.axes, mode="check", combine="set"
         )
 
     def strides(self, base: Strides, shape: Shape) -> Strides | None:
+        """Steps in memory."""
         return tuple(stride for axis, stride in enumerate(base) if axis not in self.axes)
 
 
@@ -183,11 +198,14 @@ def row_major(shape: Shape) -> Strides | None:
 
 def reshaped_strides(strides: Strides, shape: Shape, new: Shape) -> Strides | None:
     """Strides of a reshape that needs no copy, by NumPy's own rules; None where it needs one."""
-    dummy = np.lib.stride_tricks.as_strided(np.empty(1, np.int8), shape, strides)  # type: ignore[arg-type]
+    memory: Any = np.empty(1, np.int8)
+    dummy: Any = np.lib.stride_tricks.as_strided(memory, cast(Any, shape), strides)
     try:
-        return np.reshape(dummy, new, copy=False).strides  # type: ignore[arg-type]
-    except ValueError:
+        found: Any = np.reshape(dummy, cast(Any, new), copy=False)
+    except ValueError:  # it needs a copy
         return None
+    strides_: Strides = found.strides
+    return strides_
 
 
 def update(
@@ -215,7 +233,7 @@ def update(
         return o.pad(part, literal(base.value, aval(base.aval.dtype)), start, high, interior)
     dense = not any(interior)
     if dense and _is_small(part, base):
-        starts = [literal(lo, aval("i64")) for lo in start]  # type: ignore[arg-type]
+        starts = [literal(lo, aval("i64")) for lo in start]
         return o.emit("dynamic_update_slice", base, part, *starts)
     partial = [i for i, dim in enumerate(dims) if part.aval.shape[i] != dim]
     if dense and len(partial) == 1:

@@ -197,7 +197,9 @@ def test_leak():
         return x + LEAKS[0]  # leaked
 
     error = raised(g, X)
-    assert str(error).startswith(f"the traced array f64[2,3], made at {made}, leaked out of the trace")
+    assert str(error).startswith(
+        f"the traced array f64[2,3], made at {made}, leaked out of the trace"
+    )
     assert error.location == line_of("# leaked")
 
 

@@ -373,7 +373,9 @@ def test_ufunc(ufunc, dtype, check):
             result = ufunc(*args)
     except TypeError:
         pytest.skip("no loop in NumPy")
-    if name == "power" and np.dtype(dtype).kind != "f" or name == "float_power" and dtype == "?":
+    if (name == "power" and np.dtype(dtype).kind != "f") or (
+        name == "float_power" and dtype == "?"
+    ):
         pytest.skip("traced integer powers are an error of their own")
     if isinstance(result, tuple):
         result = result[0]

@@ -194,7 +194,7 @@ def empty_slices(x):
 
 
 def list_of_rows(x):
-    rows = [row for row in x]
+    rows = list(x)
     rows[1] += 10
     return np.stack(rows), x
 
