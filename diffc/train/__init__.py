@@ -1,0 +1,10 @@
+"""What a training loop needs around its step: batches, accuracy, a log of the curve.
+
+All of it is plain NumPy on the host; the step itself is the user's jitted function.
+"""
+
+from diffc.train.data import minibatches, stratified_split
+from diffc.train.log import Log
+from diffc.train.metrics import accuracy
+
+__all__ = ["Log", "accuracy", "minibatches", "stratified_split"]
