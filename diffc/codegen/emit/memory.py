@@ -1,7 +1,8 @@
 """Reading and writing buffers: which instruction an access becomes.
 
 An element offset is the row-major ravel of the indices. By its stride along the lanes an access is
-a scalar (0), a vector (1), a reversed vector (-1), or a gather or scatter of lanes (anything else).
+a scalar (0), a vector (1), a reversed vector (-1), lanes picked from a few vectors (loads with a
+small stride), or a gather or scatter of lanes (anything else).
 An access under a condition touches memory only where it holds: vectors by a mask, scalars by moving
 the address of a load to the start of the buffer, so that no branch is needed. Nothing outside of
 a buffer is ever touched. `bool` is one byte in memory and `i1` in registers.
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from diffc.codegen.emit.frame import Frame, Value
-from diffc.codegen.emit.registers import is_signed, register, reverse_lanes
+from diffc.codegen.emit.registers import is_signed, register, reverse_lanes, shuffle
 from diffc.codegen.emit.text import LLVM_TYPES, constant, intrinsic_suffix, vector_type
 from diffc.codegen.loops.nodes import Buffer, Expr, GatherLoad, Load
 from diffc.codegen.targets import ITEM_BYTES
@@ -23,6 +24,7 @@ from diffc.ir.index import Dim, ravel
 __all__ = ["Condition", "Memory", "Place"]
 
 GATHER_LIMIT = 2**30
+PICKED_STRIDE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,9 @@ class Place:
     Attributes:
         buffer: The buffer.
         pointer: Address of the element in lane 0.
-        stride: Elements from lane to lane; None where `offsets` say it.
-        offsets: Offsets of the lanes from the buffer's start, with their integer type.
+        stride: Elements from lane to lane; None where only `offsets` say it.
+        offsets: Offsets of the lanes from the buffer's start, with their integer type; known
+            where the stride is none of 0, 1 and -1.
     """
 
     buffer: Buffer
@@ -73,7 +76,10 @@ class Memory:
         if stride in (0, 1, -1):
             return Place(buffer, frame.pointer(buffer, offset), stride)
         kind = frame.lane_kind(offset)
-        return Place(buffer, "", None, (kind, frame.lane_dim(offset, kind)))
+        offsets = kind, frame.lane_dim(offset, kind)
+        if stride is not None and abs(stride) <= PICKED_STRIDE:
+            return Place(buffer, frame.pointer(buffer, offset), stride, offsets)
+        return Place(buffer, "", None, offsets)
 
     # --- loads
 
@@ -90,8 +96,10 @@ class Memory:
             return Value(self._read_scalar(place, where))
         lanes = self.frame.lanes
         assert lanes is not None
-        if place.stride is None:
+        if place.stride is None or not (abs(place.stride) == 1 or self._can_pick(place, where)):
             return Value(self._read_gather(place, where), lanes.count)
+        if abs(place.stride) > 1:
+            return Value(self._read_picked(place, where), lanes.count)
         return Value(self._read_vector(place, where, size), lanes.count)
 
     def _read_scalar(self, place: Place, where: Condition) -> str:
@@ -169,6 +177,47 @@ class Memory:
             (masks, mask),
             (kind, "zeroinitializer"),
         )
+
+    def _span(self, stride: int) -> int:
+        """Elements from the first to the last lane that counts."""
+        lanes = self.frame.lanes
+        assert lanes is not None
+        active = lanes.count if lanes.active is None else lanes.active
+        return abs(stride) * (active - 1) + 1
+
+    def _can_pick(self, place: Place, where: Condition) -> bool:
+        """Whether lanes may be picked from whole vectors: none of them is masked by itself."""
+        lanes = self.frame.lanes
+        assert lanes is not None
+        assert place.stride is not None
+        if lanes.mask is not None or where.varying is not None:
+            return False
+        return where.uniform is None or prod(place.buffer.shape) >= self._span(place.stride)
+
+    def _read_picked(self, place: Place, where: Condition) -> str:
+        """Loads everything between the first and the last lane, and picks the lanes."""
+        lanes, fn, buffer, stride = self.frame.lanes, self.frame.fn, place.buffer, place.stride
+        assert lanes is not None
+        assert stride is not None
+        span, scalar = self._span(stride), LLVM_TYPES[buffer.dtype]
+        active = lanes.count if lanes.active is None else lanes.active
+        pointer = place.pointer
+        if stride < 0:
+            pointer = self.frame.step(pointer, scalar, str(1 - span))
+        if where.uniform is not None:
+            start = self.frame.pointers[buffer]
+            pointer = fn.value(f"select i1 {where.uniform}, ptr {pointer}, ptr {start}")
+        count = 1 << (span - 1).bit_length()
+        bits = ", ".join(f"i1 {int(lane < span)}" for lane in range(count))
+        mask = None if span == count else f"<{bits}>"
+        text = self._load_lanes(scalar, count, pointer, mask, ITEM_BYTES[buffer.dtype])
+        first = 0 if stride > 0 else span - 1
+        picks = [first + stride * min(lane, active - 1) for lane in range(lanes.count)]
+        if count == 1:
+            text = fn.broadcast(text, scalar, lanes.count)
+        else:
+            text = shuffle(fn, text, "poison", vector_type(scalar, count), picks)
+        return self._loaded(text, buffer.dtype, lanes.count)
 
     def _lane_pointers(self, place: Place) -> str:
         lanes = self.frame.lanes

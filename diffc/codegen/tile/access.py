@@ -136,9 +136,9 @@ class Accesses:
 def _score(stride: Dim | None, uniform: float) -> float:
     if stride == 0:
         return uniform
-    if stride in (1, -1):
-        return 1.0
-    return -0.5
+    if not isinstance(stride, int):
+        return -0.5
+    return {1: 1.0, 2: 0.3, 3: 0.1, 4: 0.1}.get(abs(stride), -0.5)
 
 
 def _computed(indices: Sequence[Dim | Expr], shape: Sequence[int]) -> tuple[tuple[Expr, ...], Dim]:

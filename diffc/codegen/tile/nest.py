@@ -88,7 +88,8 @@ def _prefers_points(par: Par, best: Var, accesses: Accesses) -> bool:
             inside += max(accesses.score(var) for var in stmt.vars)
     is_short = all(total <= FEW_TERMS for _, total in reduced(par.body))
     if is_short and not any(isinstance(stmt, Par) for stmt in inner):
-        return score > 0
+        assert isinstance(best.extent, int)
+        return score > 0 or best.extent >= max(total for _, total in reduced(par.body))
     return score > inside
 
 

@@ -70,6 +70,22 @@ def test_strided_and_reversed(n: int, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("n", SIZES[1:])
+@pytest.mark.parametrize("stride", [2, 3, 4, 5, -2, -4])
+@pytest.mark.parametrize("dtype", ["f32", "bool"])
+def test_every_few_elements(n: int, stride: int, dtype: str) -> None:
+    """The last element read is the last of the buffer (the first, going down)."""
+    span = abs(stride) * (n - 1) + 1
+    x, i, k = buffer("x", dtype, (2, span)), Var("i", n), Var("k", 3)
+    y, part = buffer("y", dtype, (2, n), "out"), buffer("part", dtype, (3, n), "out")
+    index = stride * i if stride > 0 else span - 1 + stride * i
+    row = Store(y, (1, i), Load(x, (1, index)))
+    first = Store(y, (0, i), Load(x, (0, index)))
+    guarded = Choose(lt(k, 2), Load(x, (k, index)), Const(dtype, 1))
+    nests = Par((i,), (row, first)), Par((k, i), (Store(part, (k, i), guarded),))
+    check(Kernel("few", (x, y, part), (), nests), samples(dtype, 2 * span, 4).reshape(2, span))
+
+
+@pytest.mark.parametrize("n", SIZES[1:])
 def test_writes_backwards_and_strided(n: int) -> None:
     x, i = buffer("x", "f32", (n,)), Var("i", n)
     back, wide = buffer("back", "f32", (n,), "out"), buffer("wide", "f32", (3 * n,), "out")
@@ -248,3 +264,31 @@ def test_large_scratch_is_passed() -> None:
     first = Par((i,), (Store(s, (i,), apply("add", "f32", Load(x, (i,)), const(1.0))),))
     second = Par((i,), (Store(y, (i,), Load(s, (n - 1 - i,))),))
     check(Kernel("two", (x, y), (s,), (first, second)), f32(n))
+
+
+def test_long_chains_do_not_recurse() -> None:
+    x, y, i = buffer("x", "f32", (20,)), buffer("y", "f32", (20,), "out"), Var("i", 20)
+    value = Load(x, (i,))
+    for step in range(4000):
+        value = apply("add", "f32", value, const(float(step % 3)))
+    values = np.round(f32(20))
+    function = compiled(Kernel("chain", (x, y), (), (Par((i,), (Store(y, (i,), value),)),)))
+    got = np.zeros(20, np.float32)
+    function(values, got)
+    np.testing.assert_array_equal(got, values + 3999.0)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_pooling(channels_last: bool) -> None:
+    """Windows of 2 x 2: few values for each point, read with stride 2 or by channels."""
+    shape = (2, 8, 10, 5) if channels_last else (2, 5, 8, 10)
+    x = buffer("x", "f32", shape)
+    b, c, i, j = Var("b", 2), Var("c", 5), Var("i", 4), Var("j", 5)
+    p, q, s = Var("p", 2), Var("q", 2), Scalar("s", "f32")
+    rows, columns = 2 * i + p, 2 * j + q
+    at = (b, rows, columns, c) if channels_last else (b, c, rows, columns)
+    vars = (b, i, j, c) if channels_last else (b, c, i, j)
+    y = buffer("y", "f32", tuple(var.extent for var in vars), "out")
+    for monoid in ("max", "sum"):
+        body = (Reduce(s, monoid, (p, q), Load(x, at)), Store(y, vars, s))
+        check(Kernel("pool", (x, y), (), (Par(vars, body),)), f32(*shape))
