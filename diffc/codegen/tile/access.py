@@ -109,8 +109,8 @@ class Accesses:
 
     def allow_vectors(self, var: Var) -> bool:
         """Whether points along `var` may run in lanes: no two of them may write one element."""
-        if self.has_sort:
-            return False
+        if self.has_sort or any(coefficient(offset, var) == 0 for offset, _ in self.stores):
+            return False  # such a store is to scratch, which belongs to one point at a time
         return all(
             not any(_depends(expr, var) for expr in exprs) and coefficient(rest, var) in (1, -1)
             for exprs, rest, _ in self.scatters

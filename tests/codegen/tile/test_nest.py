@@ -110,6 +110,22 @@ def test_scatters_that_may_meet_stay_in_order() -> None:
     check(kernel, rng.integers(0, 5, 8), data, np.zeros(5, np.float32))
 
 
+def test_scratch_belongs_to_one_point_at_a_time() -> None:
+    """Points run one by one where they share scratch, however well vectors of them would suit."""
+    n = 20
+    x, y = buffer("x", "f32", (6, n)), buffer("y", "f32", (n,), "out")
+    row = buffer("row", "f32", (6,), "scratch")
+    i, j, r, s = Var("i", n), Var("j", 6), Var("r", 6), Scalar("s", "f32")
+    body = (
+        Par((j,), (Store(row, (j,), apply("mul", "f32", Load(x, (j, i)), const(2.0))),)),
+        Reduce(s, "sum", (r,), Load(row, (r,))),
+        Store(y, (i,), s),
+    )
+    kernel = Kernel("rows", (x, y), (row,), (Par((i,), body),))
+    assert lanes_of(only(kernel)) == 0
+    check(kernel, np.random.default_rng(0).standard_normal((6, n)).astype(np.float32))
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_drawn_maps_keep_their_meaning(seed: int) -> None:
     """Random permutations, reversals, strides and broadcasts of three axes."""
