@@ -183,8 +183,7 @@ def _functions() -> dict[int, TracedFunction]:
     """Stand-ins by the id of what they stand for (NumPy's functions live for ever)."""
     if not _FUNCTIONS:
         for module in (np, np.linalg, np.fft):
-            for name in dir(module):
-                found = getattr(module, name)
+            for name, found in vars(module).items():  # dir() would import what NumPy loads lazily
                 public = not name.startswith("_") and callable(found)
                 if public and not isinstance(found, (type, ModuleType)):
                     _FUNCTIONS.setdefault(id(found), TracedFunction(found, name_of(found)))

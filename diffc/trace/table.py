@@ -46,10 +46,9 @@ def name_of(function: Any) -> str:
     """The name of a NumPy function or ufunc: ``sum``, ``linalg.norm``."""
     if not _NAMES:
         for prefix, module in (("", np), ("linalg.", np.linalg), ("fft.", np.fft)):
-            for name in dir(module):
+            for name, found in vars(module).items():  # dir() would import what NumPy loads lazily
                 if name.startswith("_"):
                     continue
-                found = getattr(module, name)
                 if callable(found) and not isinstance(found, type):
                     known = _NAMES.get(found)
                     if known is None or (known not in FUNCTIONS and prefix + name in FUNCTIONS):
