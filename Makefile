@@ -30,11 +30,13 @@ test: check
 deep: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --deep
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+# The peers live in an environment of their own.
+bench:
+	$(PYTHON) benchmarks/setup.py
+	.venv-bench/bin/python -m benchmarks run
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,7 +18,7 @@ from tests.project.imports import (
 # longest matching name is a module's layer; all may import themselves, `errors` and `version`.
 # The lone "" is the package's own face, `diffc/__init__.py`.
 _COMPILER = ("tree", "ir", "ops", "trace", "optimize", "transforms", "plan", "codegen", "runtime")
-_FACE = (*_COMPILER, "pipeline", "api")
+_FACE = (*_COMPILER, "pipeline", "jitted", "gradient", "linearized", "loops", "random", "api")
 _NAMESPACES = ("numpy", "scipy", "nn", "optim", "train")
 
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -37,15 +37,21 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "codegen.tile": ("ir.index", "codegen.loops", "codegen.targets"),
     "codegen.emit": ("ir.index", "codegen.loops", "codegen.targets"),
     "codegen": ("ir", "ops", "plan"),
+    "codegen.allocate": ("ir", "plan", "codegen.loops", "codegen.lower"),
     "runtime": ("tree", "codegen"),
     "pipeline": _COMPILER,
-    "api": (*_COMPILER, "pipeline"),
+    "jitted": (*_COMPILER, "pipeline"),
+    "gradient": (*_COMPILER, "pipeline", "jitted"),
+    "linearized": (*_COMPILER, "pipeline", "jitted", "gradient"),
+    "loops": (*_COMPILER, "pipeline", "jitted"),
+    "random": ("ops", "trace"),
+    "api": (*_COMPILER, "pipeline", "jitted", "gradient", "linearized", "loops"),
     "numpy": ("tree", "trace", "api"),
     "scipy": ("tree", "trace", "api", "numpy"),
     "nn": ("tree", "trace", "api", "numpy"),
     "optim": ("tree", "trace", "api", "numpy"),
     "train": ("tree", "trace", "api", "numpy", "nn", "optim"),
-    "": ("api", *_NAMESPACES),
+    "": ("api", "random", *_NAMESPACES),
     "symbolic": (*_FACE, *_NAMESPACES, ""),
     "explore": (*_FACE, *_NAMESPACES, "", "symbolic"),
     "cli": (*_FACE, *_NAMESPACES, "", "symbolic", "explore"),
