@@ -131,8 +131,6 @@ class Ops:
     ) -> str:
         if name in ("neg", "abs"):
             return half.negate(self, args[0]) if name == "neg" else half.size(self, args[0])
-        if name in ("maximum", "minimum"):  # NumPy keeps the first of two equal halves
-            args = (args[1], args[0])
         wide = [self.convert(arg, source, "f32") for arg, source in zip(args, sources, strict=True)]
         result = self._float(name, "f32", wide)
         return self.convert(result, "f32", "f16") if dtype == "f16" else result
