@@ -152,7 +152,7 @@ pow_ = op(
     domain="x > 0",
     derivative=Partials(_pow_partials),
     body=Map(lambda x, y: x.call("pow", y), cheap=False),
-    ulp=4.0,
+    ulp=2.0,
 )
 
 

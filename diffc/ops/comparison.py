@@ -1,6 +1,8 @@
 """Comparisons, predicates, bits, ``select`` and ``convert``: all elementwise.
 
-Shifts by a count outside ``0 .. bits-1`` give what shifting bit by bit would: 0, or the sign.
+Shifts by a count outside ``0 .. bits-1`` give what shifting bit by bit would: 0, or the sign. A
+float that no integer of the wanted dtype equals, once truncated, is undefined in NumPy; here it
+becomes the least i64 (for u32 and 64 bits) or the least i32, cut to the width, on every CPU.
 """
 
 from __future__ import annotations
@@ -136,7 +138,23 @@ def _convert_aval(x: Aval, *, dtype: str) -> Aval:
 
 
 def _convert(x: Array, *, dtype: str) -> Array:
-    return x if x.dtype == object else x.astype(DTYPES[dtype])
+    like = DTYPES[dtype]
+    if x.dtype.kind != "f" or like.kind not in "iu":
+        return x if x.dtype == object else x.astype(like)
+    number = np.trunc(x.astype(np.float64))
+    if dtype == "u64":
+        is_high = number >= 2.0**63
+        low = _signed(np.where(is_high, number - 2.0**63, number), "i64").astype(like)
+        return np.asarray(np.where(is_high, low ^ like.type(1 << 63), low))
+    through = "i64" if dtype in ("i64", "u32") else "i32"
+    return np.asarray(_signed(number, through).astype(like))
+
+
+def _signed(number: Array, dtype: str) -> Array:
+    """Whole floats as signed integers; the least one where they don't fit."""
+    info = np.iinfo(DTYPES[dtype])
+    fits = (number >= float(info.min)) & (number < -float(info.min))
+    return np.where(fits, np.where(fits, number, 0).astype(DTYPES[dtype]), info.min)
 
 
 convert = op(

@@ -196,8 +196,8 @@ class Op:
         body: one of the bodies above.
         params: names of the static parameters.
         results: number of results; None when the regions decide.
-        ulp: how far compiled code may be from ``numpy`` in units of the last place of the result;
-            0 for bit for bit, sums excepted (their bound grows with the terms).
+        ulp: how far compiled code may be from the exact value in units of the last place; 0 where
+            it is ``numpy`` bit for bit, sums excepted (their bound grows with the terms).
         dtypes: dtypes that operand 0 (select: the last one) may have.
         arity: number of operands; None for any number.
     """

@@ -19,6 +19,30 @@ from diffc.ops.term import unary
 
 Array = np.ndarray[Any, Any]
 
+#: how far compiled code may be from the exact value, on any target; NumPy's own functions are off
+#: by up to 4 themselves. The tests compare these with what ``codegen`` states and measure both.
+ULP = {
+    "exp": 1.5,
+    "exp2": 1.5,
+    "expm1": 2.5,
+    "log": 1.5,
+    "log2": 2.0,
+    "log10": 2.0,
+    "log1p": 2.5,
+    "logistic": 3.0,
+    "tanh": 3.5,
+    "sinh": 2.5,
+    "cosh": 2.0,
+    "sin": 1.6,
+    "cos": 1.6,
+    "tan": 2.5,
+    "arctan": 2.0,
+    "arctan2": 2.5,
+    "arcsin": 2.0,
+    "arccos": 2.0,
+    "erf": 2.0,
+}
+
 exp, cos, sin, sinh, cosh, logistic_, rsqrt = map(
     unary, ("exp", "cos", "sin", "sinh", "cosh", "logistic", "rsqrt")
 )
@@ -34,12 +58,8 @@ def _declare(name: str, doc: str, sympy: str, partial: Any, domain: str = "True"
         domain=domain,
         derivative=Partials(lambda x, out: (partial(x, out),)),
         body=Map(unary(name), cheap=False),
-        ulp=ULP,
+        ulp=ULP[name],
     )
-
-
-#: what compiled elementary functions may differ by from NumPy's, which are off themselves.
-ULP = 4.0
 
 
 def _logistic(x: Array) -> Array:
@@ -135,5 +155,5 @@ arctan2 = op(
     domain="Ne(x, 0) | (y > 0)",
     derivative=Partials(_arctan2_partials),
     body=Map(lambda x, y: x.call("arctan2", y), cheap=False),
-    ulp=ULP,
+    ulp=ULP["arctan2"],
 )
