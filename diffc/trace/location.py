@@ -18,6 +18,8 @@ from diffc.ir.graph import Location
 _OURS = tuple(
     os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep for module in (diffc, np)
 )
+#: model code that is shipped with diffc and traced as if the user had written it.
+_AS_USER = ("_model.py",)
 _IS_OURS: dict[CodeType, bool] = {}
 _LOCATIONS: dict[tuple[CodeType, int], Location] = {}
 
@@ -27,7 +29,8 @@ def is_internal(code: CodeType) -> bool:
     found = _IS_OURS.get(code)
     if found is None:
         name = code.co_filename
-        found = _IS_OURS[code] = name.startswith(_OURS) or name.startswith("<frozen ")
+        found = name.startswith(_OURS) or name.startswith("<frozen ")
+        _IS_OURS[code] = found = found and not name.endswith(_AS_USER)
     return found
 
 

@@ -3,7 +3,8 @@
 The globals and closure cells through which user code reaches NumPy point at stand-ins (see
 ``namespace``), those that hold arrays at views that trace (see ``captured``). What is reached is
 found by walking the function: its code's names, closures, defaults, methods and attributes, and
-from there the functions of the user's modules. Library modules are left alone.
+from there the functions of the user's modules, their objects and containers. Library modules are
+left alone. Places in lists and tuples are only watched: where an array was, the next call looks.
 
 Bindings are counted, so that concurrent and nested traces share them; the last one restores.
 """
@@ -37,7 +38,7 @@ _LIBRARY_ROOTS = tuple(
     }
     if path
 )
-_MAX_ITEMS = 256
+_MAX_ITEMS = 4096
 
 
 class Place(NamedTuple):
@@ -115,15 +116,15 @@ class _Walk:
 
     def __init__(self) -> None:
         self.places: list[Place] = []
+        self.watched: dict[int, Place] = {}
         self._seen: set[Any] = set()
         self._stack: list[tuple[Any, frozenset[str]]] = []
 
-    def run(self, function: Any) -> list[Place]:
-        """The places reached from ``function``."""
+    def run(self, function: Any) -> None:
+        """Finds the places reached from ``function``."""
         self._push(function, frozenset())
         while self._stack:
             self._visit(*self._stack.pop())
-        return self.places
 
     def _push(self, thing: Any, names: frozenset[str]) -> None:
         if isinstance(thing, (str, bytes, int, float, complex, np.ndarray, np.generic, type(None))):
@@ -171,20 +172,27 @@ class _Walk:
                     self._push(_function_of(member), names)
                 for base in thing.__mro__[1:]:
                     self._push(base, names)
-        elif isinstance(thing, (list, tuple, set, frozenset)):
+        elif isinstance(thing, (list, tuple)):
+            for i, item in enumerate(thing[:_MAX_ITEMS]):
+                if isinstance(item, np.ndarray):
+                    self.watched[id(item)] = Place(thing, i)
+                self._push(item, names)
+        elif isinstance(thing, (set, frozenset)):
             for item in list(thing)[:_MAX_ITEMS]:
                 self._push(item, names)
-        elif isinstance(thing, dict):
-            for item in list(thing.values())[:_MAX_ITEMS]:
-                self._push(item, names)
+        elif type(thing) is dict:
+            self._items(thing, names)
         else:
             self._object(thing, names)
+
+    def _items(self, holder: dict[Any, Any], names: frozenset[str]) -> None:
+        for key in list(holder)[:_MAX_ITEMS]:
+            self._place(Place(holder, key), names)
 
     def _object(self, thing: Any, names: frozenset[str]) -> None:
         if _is_user_class(type(thing)):
             self._push(type(thing), names)
-            for item in list(getattr(thing, "__dict__", {}).values())[:_MAX_ITEMS]:
-                self._push(item, names)
+            self._items(getattr(thing, "__dict__", {}), names)
         elif callable(thing) and isinstance(getattr(thing, "__wrapped__", None), FunctionType):
             self._push(thing.__wrapped__, names)  # functools.cache, diffc.jit and their like
 
@@ -192,12 +200,15 @@ class _Walk:
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is not None:
             self._push(wrapped, frozenset())
-        free = function.__code__.co_freevars
-        for name, cell in zip(free, function.__closure__ or (), strict=True):
-            self._place(Place(cell, name), frozenset(_names(function.__code__)))
-        if is_library(function.__code__):
+        cells = list(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        if is_library(function.__code__):  # a decorator of a library around the user's function
+            for name, cell in cells:
+                if isinstance(_content(cell), FunctionType | MethodType | functools.partial):
+                    self._place(Place(cell, name), frozenset())
             return
         names = frozenset(_names(function.__code__))
+        for name, cell in cells:
+            self._place(Place(cell, name), names)
         for name in names:
             if name in function.__globals__:
                 self._place(Place(function.__globals__, name), names)
@@ -206,6 +217,13 @@ class _Walk:
         if function.__kwdefaults__:
             for name in function.__kwdefaults__:
                 self._place(Place(function.__kwdefaults__, name), names)
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return None
 
 
 def _function_of(member: Any) -> Any:
@@ -246,7 +264,9 @@ def rebound(function: Any) -> Iterator[dict[int, Place]]:
     """
     with _LOCK:
         held: list[_Binding] = []
-        for place in _Walk().run(function):
+        walk = _Walk()
+        walk.run(function)
+        for place in walk.places:
             binding = _BOUND.get(place.ident)
             if binding is None:
                 original = place.get()
@@ -257,7 +277,7 @@ def rebound(function: Any) -> Iterator[dict[int, Place]]:
             binding.count += 1
             held.append(binding)
     try:
-        yield {
+        yield walk.watched | {
             id(binding.original): binding.place
             for binding in held
             if isinstance(binding.original, np.ndarray)

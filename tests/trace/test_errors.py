@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 import pathlib
 import threading
@@ -151,10 +152,10 @@ def test_other_captured_writes(write):
 
 
 def test_write_into_an_array_that_no_name_reaches():
-    hidden = {"w": np.zeros(3)}
+    hidden = collections.deque([np.zeros(3)])
 
     def f(x):
-        hidden["w"][0] = x[0, 0]  # hidden
+        hidden[0][0] = x[0, 0]  # hidden
         return x
 
     error = raised(f, X)

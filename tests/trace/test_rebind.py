@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import pathlib
@@ -260,3 +261,51 @@ def test_captured_array_outside_a_trace_is_the_array():
 
 
 FLAG = None
+
+
+class Model:
+    def __init__(self):
+        self.w = np.array([1.0, 2.0, 3.0])
+        self.parts = [np.ones(3), {"deep": np.ones(3) * 2}]
+
+    def __call__(self, x):
+        return (2 * self.w + x) * self.parts[0] + self.parts[1]["deep"]
+
+
+MODEL = Model()
+
+
+def test_arrays_in_objects_and_containers_are_resolved_again():
+    model = Model()
+
+    def function(x):
+        return model(x) + MODEL.w[0]
+
+    traced = trace(function, [X])
+    assert sorted(map(str, (c.place.key for c in traced.captured))) == ["0", "deep", "w", "w"]
+
+    def call():
+        (out,) = evaluate(traced.graph, [X, *(c.current() for c in traced.captured)])
+        return out
+
+    np.testing.assert_array_equal(call(), function(X))
+    model.w = model.w * 10
+    model.parts[0] = np.full(3, 7.0)
+    model.parts[1]["deep"] += 1
+    MODEL.w[0] = -3
+    np.testing.assert_array_equal(call(), function(X))
+    assert type(model.w) is np.ndarray and type(model.parts[1]["deep"]) is np.ndarray
+
+
+def test_a_library_decorator_around_the_users_function(check):
+    @contextlib.contextmanager
+    def guard():
+        yield
+
+    @guard()
+    def function(x):
+        a = np.zeros(3)
+        a[:] = x
+        return a
+
+    check(function, X)
