@@ -86,9 +86,11 @@ def apply(name: str, dtype: str, args: Sequence[Array]) -> Array:
     result = DTYPES[dtype]
     with np.errstate(all="ignore"):
         if name == "select":
-            return np.where(*args)
+            chosen: Array = np.where(args[0], args[1], args[2])
+            return chosen
         if name == "bitcast":
-            return np.asarray(args[0].view(result))
+            bits: Array = args[0].view(result)
+            return bits
         if name == "convert":
             return _convert(args[0], result)
         if name == "logistic":

@@ -5,7 +5,7 @@ Nothing here recurses over expressions: a fused chain can be longer than Python'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from diffc.codegen.loops.nodes import (
@@ -31,6 +31,7 @@ __all__ = [
     "bodies",
     "children",
     "expressions",
+    "map_body",
     "map_statement",
     "operands",
     "rewrite",
@@ -100,6 +101,12 @@ def stored(body: Iterable[Stmt]) -> frozenset[Buffer]:
 
 
 Index = Callable[[Dim], Dim]
+Indices = tuple[Dim, ...]
+Access = Callable[[Buffer, Indices], tuple[Buffer, Indices]]
+
+
+def _same_place(buffer: Buffer, indices: Indices) -> tuple[Buffer, Indices]:
+    return buffer, indices
 
 
 def _index_or_expr(index: Dim | Expr, on_index: Index, known: dict[int, Expr]) -> Dim | Expr:
@@ -107,12 +114,16 @@ def _index_or_expr(index: Dim | Expr, on_index: Index, known: dict[int, Expr]) -
 
 
 def _mapped(
-    expr: Expr, on_index: Index, on_guard: Callable[[Guard], Guard], known: dict[int, Expr]
+    expr: Expr,
+    on_index: Index,
+    on_guard: Callable[[Guard], Guard],
+    on_access: Access,
+    known: dict[int, Expr],
 ) -> Expr:
     if isinstance(expr, IndexValue):
         return IndexValue(expr.dtype, on_index(expr.index))
     if isinstance(expr, Load):
-        return Load(expr.buffer, tuple(on_index(index) for index in expr.indices))
+        return Load(*on_access(expr.buffer, tuple(on_index(index) for index in expr.indices)))
     if isinstance(expr, GatherLoad):
         indices = tuple(_index_or_expr(index, on_index, known) for index in expr.indices)
         return GatherLoad(expr.buffer, indices, expr.mode, expr.status)
@@ -128,37 +139,63 @@ def _mapped(
 
 
 def rewrite(
-    roots: Iterable[Expr], on_index: Index, on_guard: Callable[[Guard], Guard]
+    roots: Iterable[Expr],
+    on_index: Index,
+    on_guard: Callable[[Guard], Guard],
+    on_access: Access = _same_place,
 ) -> dict[int, Expr]:
-    """Rebuilds expressions with other indices and guards; sharing is kept.
+    """Rebuilds expressions with other indices, guards and places; sharing is kept.
+
+    Args:
+        roots: The expressions.
+        on_index: What becomes of an index.
+        on_guard: What becomes of a guard.
+        on_access: Where a load or store goes instead, given its new indices.
 
     Returns:
         From the `id` of each old expression to the new one.
     """
     known: dict[int, Expr] = {}
     for expr in expressions(roots):
-        known[id(expr)] = _mapped(expr, on_index, on_guard, known)
+        known[id(expr)] = _mapped(expr, on_index, on_guard, on_access, known)
     return known
 
 
 def map_statement(
-    stmt: Stmt, on_index: Index, on_guard: Callable[[Guard], Guard], known: dict[int, Expr]
+    stmt: Stmt,
+    on_index: Index,
+    on_guard: Callable[[Guard], Guard],
+    known: dict[int, Expr],
+    on_access: Access = _same_place,
 ) -> Stmt:
     """A statement with other indices; `known` is what `rewrite` gave for its expressions."""
     if isinstance(stmt, Par | For):
-        body = tuple(map_statement(inner, on_index, on_guard, known) for inner in stmt.body)
+        body = tuple(
+            map_statement(inner, on_index, on_guard, known, on_access) for inner in stmt.body
+        )
         return replace(stmt, body=body)
     if isinstance(stmt, Reduce):
         return replace(stmt, value=known[id(stmt.value)])
     if isinstance(stmt, Contract):
         return replace(stmt, lhs=known[id(stmt.lhs)], rhs=known[id(stmt.rhs)])
     if isinstance(stmt, Store):
-        indices = tuple(on_index(index) for index in stmt.indices)
-        value, guard = known[id(stmt.value)], on_guard(stmt.guard)
-        return Store(stmt.buffer, indices, value, guard)
+        place = on_access(stmt.buffer, tuple(on_index(index) for index in stmt.indices))
+        return Store(*place, known[id(stmt.value)], on_guard(stmt.guard))
     if isinstance(stmt, Scatter):
         places = tuple(_index_or_expr(index, on_index, known) for index in stmt.indices)
         return replace(stmt, indices=places, value=known[id(stmt.value)])
     if isinstance(stmt, Sort):
         return replace(stmt, indices=tuple(on_index(index) for index in stmt.indices))
     raise TypeError(f"not a statement: {stmt!r}")
+
+
+def map_body(
+    body: Sequence[Stmt],
+    on_index: Index,
+    on_guard: Callable[[Guard], Guard],
+    on_access: Access = _same_place,
+) -> tuple[Stmt, ...]:
+    """Statements with other indices, guards and places (see `rewrite`)."""
+    roots = (expr for stmt in statements(body) for expr in operands(stmt))
+    known = rewrite(roots, on_index, on_guard, on_access)
+    return tuple(map_statement(stmt, on_index, on_guard, known, on_access) for stmt in body)

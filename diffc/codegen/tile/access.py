@@ -8,6 +8,7 @@ from math import prod
 
 from diffc.codegen.loops.nodes import (
     Apply,
+    Buffer,
     Choose,
     Contract,
     Expr,
@@ -58,6 +59,7 @@ class Accesses:
         gathers: For each gather, the expressions that compute indices, the offset of the others,
             and the weight.
         scatters: The same for scatters.
+        scratch: Scratch that is stored, with the flat offset of each store.
         has_sort: Whether rows are sorted.
     """
 
@@ -67,6 +69,7 @@ class Accesses:
     values: list[Dim] = field(default_factory=list)
     gathers: list[Computed] = field(default_factory=list)
     scatters: list[Computed] = field(default_factory=list)
+    scratch: list[tuple[Buffer, Dim]] = field(default_factory=list)
     has_sort: bool = False
 
     @classmethod
@@ -90,7 +93,11 @@ class Accesses:
                     seen.add(id(expr))
                     self._expression(expr, often)
             if isinstance(stmt, Store):
-                self.stores.append((ravel(stmt.indices, stmt.buffer.shape), weight))
+                offset = ravel(stmt.indices, stmt.buffer.shape)
+                if stmt.buffer.mode == "scratch":
+                    self.scratch.append((stmt.buffer, offset))
+                    weight = 0  # it can lie as suits
+                self.stores.append((offset, weight))
                 self.guards.append(stmt.guard)
             elif isinstance(stmt, Scatter):
                 self.scatters.append((*_computed(stmt.indices, stmt.buffer.shape), weight))
@@ -99,6 +106,7 @@ class Accesses:
 
     def _expression(self, expr: Expr, weight: int) -> None:
         if isinstance(expr, Load):
+            weight = 0 if expr.buffer.mode == "scratch" else weight
             self.loads.append((ravel(expr.indices, expr.buffer.shape), weight))
         elif isinstance(expr, GatherLoad):
             self.gathers.append((*_computed(expr.indices, expr.buffer.shape), weight))
@@ -109,11 +117,17 @@ class Accesses:
 
     def allow_vectors(self, var: Var) -> bool:
         """Whether points along `var` may run in lanes: no two of them may write one element."""
-        if self.has_sort or any(coefficient(offset, var) == 0 for offset, _ in self.stores):
-            return False  # such a store is to scratch, which belongs to one point at a time
+        if self.has_sort:
+            return False
         return all(
             not any(_depends(expr, var) for expr in exprs) and coefficient(rest, var) in (1, -1)
             for exprs, rest, _ in self.scatters
+        )
+
+    def shared(self, var: Var) -> list[Buffer]:
+        """Scratch that belongs to one point along `var` at a time."""
+        return list(
+            dict.fromkeys(buffer for buffer, at in self.scratch if coefficient(at, var) == 0)
         )
 
     def score(self, var: Var) -> float:

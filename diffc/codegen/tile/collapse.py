@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from diffc.codegen.loops.nodes import Par, Stmt
-from diffc.codegen.loops.walk import map_statement, operands, rewrite, statements
+from diffc.codegen.loops.walk import map_body
 from diffc.codegen.tile.access import Accesses
 from diffc.ir.index import Dim, Guard, Var, free, linear_in, substitute
 
@@ -26,10 +26,7 @@ def replace_vars(body: Sequence[Stmt], mapping: Mapping[Var, Dim]) -> tuple[Stmt
     def on_guard(guard: Guard) -> Guard:
         return guard.substitute(mapping)
 
-    known = rewrite(
-        (expr for stmt in statements(body) for expr in operands(stmt)), on_index, on_guard
-    )
-    return tuple(map_statement(stmt, on_index, on_guard, known) for stmt in body)
+    return map_body(body, on_index, on_guard)
 
 
 def drop_units(par: Par) -> Par:

@@ -9,16 +9,26 @@ decide: vectors go where memory is contiguous.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from diffc.codegen.loops.contraction import is_tiled
-from diffc.codegen.loops.nodes import Contract, For, Kernel, Par, Reduce, Stmt, Store, Vector
-from diffc.codegen.loops.walk import statements
+from diffc.codegen.loops.nodes import (
+    Buffer,
+    Contract,
+    For,
+    Kernel,
+    Par,
+    Reduce,
+    Stmt,
+    Store,
+    Vector,
+)
+from diffc.codegen.loops.walk import map_body, statements
 from diffc.codegen.targets import Target
 from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
 from diffc.codegen.tile.contract import tile_contractions
-from diffc.ir.index import Var
+from diffc.ir.index import Dim, Var
 
 __all__ = ["tile"]
 
@@ -32,38 +42,69 @@ def tile(kernel: Kernel, target: Target) -> Kernel:
     `par i_j in 6400 by vectors of 32: y[i_j//100, i_j%100] = max(x[i_j//100, i_j%100], 0)`.
     """
     kernel = tile_contractions(kernel, target)
-    body = _body(kernel.body, target)
-    return kernel if body == kernel.body else replace(kernel, body=body)
+    tiler = _Tiler(target)
+    body = tiler.body(kernel.body)
+    scratch = tuple(tiler.moved.get(buffer, buffer) for buffer in kernel.scratch)
+    return replace(kernel, body=body, scratch=scratch)
 
 
-def _body(body: Sequence[Stmt], target: Target) -> tuple[Stmt, ...]:
-    return tuple(_statement(stmt, target) for stmt in body)
+@dataclass(frozen=True, slots=True)
+class _Tiler:
+    """Arranges the loops of one kernel.
 
+    Attributes:
+        target: The machine.
+        moved: Scratch that has a new form.
+    """
 
-def _statement(stmt: Stmt, target: Target) -> Stmt:
-    if isinstance(stmt, For):
-        return replace(stmt, body=_body(stmt.body, target))
-    if isinstance(stmt, Par) and stmt.how is None and not is_tiled(stmt):
-        return _par(stmt, target)
-    return stmt
+    target: Target
+    moved: dict[Buffer, Buffer] = field(default_factory=dict)
 
+    def body(self, body: Sequence[Stmt]) -> tuple[Stmt, ...]:
+        return tuple(self.statement(stmt) for stmt in body)
 
-def _par(par: Par, target: Target) -> Stmt:
-    if any(var.extent == 0 for var in par.vars):
-        return par
-    par = drop_units(par)
-    is_map = all(isinstance(stmt, Store) for stmt in par.body)
-    if is_map:
-        par = collapse(par)
-    if not par.vars:
-        return replace(par, body=_body(par.body, target))
-    accesses = Accesses.of(par.body)
-    best = max(par.vars, key=lambda var: _worth(accesses, var, par.vars))
-    if not accesses.allow_vectors(best) or not _prefers_points(par, best, accesses):
-        return replace(par, body=_body(par.body, target))
-    others = tuple(var for var in par.vars if var is not best)
-    lanes = _lanes(par.body, target)
-    return replace(par, vars=(*others, best), how=Vector(lanes))
+    def statement(self, stmt: Stmt) -> Stmt:
+        if isinstance(stmt, For):
+            return replace(stmt, body=self.body(stmt.body))
+        if isinstance(stmt, Par) and stmt.how is None and not is_tiled(stmt):
+            return self.par(stmt)
+        return stmt
+
+    def par(self, par: Par) -> Stmt:
+        if any(var.extent == 0 for var in par.vars):
+            return par
+        par = drop_units(par)
+        is_map = all(isinstance(stmt, Store) for stmt in par.body)
+        if is_map:
+            par = collapse(par)
+        inner = [stmt for stmt in statements(par.body) if isinstance(stmt, Par)]
+        if not par.vars or any(is_tiled(stmt) for stmt in inner):
+            return replace(par, body=self.body(par.body))
+        accesses = Accesses.of(par.body)
+        best = max(par.vars, key=lambda var: _worth(accesses, var, par.vars))
+        if not accesses.allow_vectors(best) or not _prefers_points(par, best, accesses):
+            return replace(par, body=self.body(par.body))
+        others = tuple(var for var in par.vars if var is not best)
+        lanes = _lanes(par.body, self.target)
+        body = self.private(par.body, accesses.shared(best), best, lanes)
+        return replace(par, vars=(*others, best), body=body, how=Vector(lanes))
+
+    def private(
+        self, body: Sequence[Stmt], shared: Sequence[Buffer], var: Var, lanes: int
+    ) -> tuple[Stmt, ...]:
+        """Gives each lane its own scratch: a last axis, along which the lanes lie."""
+        if not shared:
+            return tuple(body)
+        for buffer in shared:
+            assert buffer not in self.moved, f"{buffer.name} is used by two nests"
+            self.moved[buffer] = replace(buffer, shape=(*buffer.shape, lanes))
+
+        def on_access(buffer: Buffer, indices: tuple[Dim, ...]) -> tuple[Buffer, tuple[Dim, ...]]:
+            if buffer not in shared:
+                return buffer, indices
+            return self.moved[buffer], (*indices, var % lanes)
+
+        return map_body(body, lambda index: index, lambda guard: guard, on_access)
 
 
 def _worth(accesses: Accesses, var: Var, vars: Sequence[Var]) -> tuple[bool, float, int]:

@@ -110,9 +110,9 @@ def test_scatters_that_may_meet_stay_in_order() -> None:
     check(kernel, rng.integers(0, 5, 8), data, np.zeros(5, np.float32))
 
 
-def test_scratch_belongs_to_one_point_at_a_time() -> None:
-    """Points run one by one where they share scratch, however well vectors of them would suit."""
-    n = 20
+@pytest.mark.parametrize("n", [1, 20, 64, 100])
+def test_each_lane_has_its_own_scratch(n: int) -> None:
+    """Columns with a row of scratch: a last axis of lanes makes the points independent."""
     x, y = buffer("x", "f32", (6, n)), buffer("y", "f32", (n,), "out")
     row = buffer("row", "f32", (6,), "scratch")
     i, j, r, s = Var("i", n), Var("j", 6), Var("r", 6), Scalar("s", "f32")
@@ -122,7 +122,9 @@ def test_scratch_belongs_to_one_point_at_a_time() -> None:
         Store(y, (i,), s),
     )
     kernel = Kernel("rows", (x, y), (row,), (Par((i,), body),))
-    assert lanes_of(only(kernel)) == 0
+    if n > 1:
+        assert lanes_of(only(kernel)) == 4 * LANES
+        assert tile(kernel, X86_AVX512).scratch[0].shape == (6, 4 * LANES)
     check(kernel, np.random.default_rng(0).standard_normal((6, n)).astype(np.float32))
 
 
