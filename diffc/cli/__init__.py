@@ -1,0 +1,1 @@
+"""The command line: ``diffc dump``, ``verify``, ``version``, ``demo``."""
