@@ -25,7 +25,7 @@ from diffc.codegen.targets import Target
 from diffc.ir.index import Atom, Dim, FloorDiv, Mod, Quotient, Var, bounds, free, substitute
 from diffc.ir.index import Expr as IndexExpr
 
-__all__ = ["Frame", "Lanes", "Level", "Value"]
+__all__ = ["INDEX_LIMIT", "Frame", "Lanes", "Level", "Value"]
 
 INDEX_LIMIT = 2**30
 

@@ -15,12 +15,12 @@ from math import prod
 
 from diffc.codegen.emit.contract import write_contraction
 from diffc.codegen.emit.expr import ALWAYS, Evaluator
-from diffc.codegen.emit.frame import Frame, Lanes, Value
+from diffc.codegen.emit.frame import INDEX_LIMIT, Frame, Lanes, Value
 from diffc.codegen.emit.memory import Condition, Memory, Place
-from diffc.codegen.emit.numbering import Numbering
+from diffc.codegen.emit.numbering import Numbering, is_long
 from diffc.codegen.emit.reduce import write_contract, write_reduces
 from diffc.codegen.emit.sort import write_sort
-from diffc.codegen.emit.text import ModuleText
+from diffc.codegen.emit.text import ModuleText, constant, vector_type
 from diffc.codegen.loops.contraction import is_tiled
 from diffc.codegen.loops.nodes import (
     Buffer,
@@ -37,7 +37,7 @@ from diffc.codegen.loops.nodes import (
     Vector,
 )
 from diffc.codegen.loops.scratch import WORKSPACE, scratch_in_arena, scratch_on_stack
-from diffc.codegen.loops.walk import stored
+from diffc.codegen.loops.walk import operands, statements, stored
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.errors import InternalError
 from diffc.ir.index import Var
@@ -174,9 +174,18 @@ class KernelWriter:
             self.body(stmt.body)
 
     def _vectors(self, stmt: Par, var: Var, lanes: int, stores: frozenset[Buffer]) -> None:
-        """Vectors of `lanes` points, and one more with a mask for the rest."""
+        """Vectors of `lanes` points, and one more with a mask for the rest.
+
+        A long body is written once, always with a mask: twice would take twice as long to compile.
+        """
         frame, extent = self.frame, extent_of(var)
         whole = extent // lanes * lanes
+        if lanes < extent != whole and self._is_long(stmt):
+            with frame.level(stores=stores), frame.fn.loop(extent, step=lanes) as loop:
+                mask = self._below(loop.index, extent, lanes)
+                frame.bind_lanes(Lanes(var, loop.index, lanes, mask=mask, is_aligned=True))
+                self.body(stmt.body)
+            return
         if whole > lanes:
             with frame.level(stores=stores), frame.fn.loop(whole, step=lanes) as loop:
                 self._chunk(stmt, var, loop.index, lanes, lanes)
@@ -187,6 +196,24 @@ class KernelWriter:
             with frame.level(stores=stores):
                 rest = extent - whole
                 self._chunk(stmt, var, str(whole), round_up(rest), rest)
+
+    def _is_long(self, stmt: Par) -> bool:
+        """Whether a nest is long, and masks of any kind are cheap for it."""
+        target = self.frame.target
+        narrow = any(ITEM_BYTES[buffer.dtype] < 4 for buffer in self.frame.pointers)
+        if not target.masked_memory or (narrow and not target.has_avx512):
+            return False
+        return is_long(expr for inner in statements(stmt.body) for expr in operands(inner))
+
+    def _below(self, base: str, extent: int, lanes: int) -> str:
+        """Which of the points from `base` on are below `extent`."""
+        fn = self.frame.fn
+        kind = "i32" if extent < INDEX_LIMIT else "i64"
+        wide = vector_type(kind, lanes)
+        steps = ", ".join(f"{kind} {lane}" for lane in range(lanes))
+        start = self.frame.splat_index(base, kind, lanes)
+        points = fn.value(f"add {wide} {start}, <{steps}>")
+        return fn.value(f"icmp ult {wide} {points}, {constant(extent, kind, lanes)}")
 
     def _chunk(self, stmt: Par, var: Var, base: str, lanes: int, active: int) -> None:
         if lanes == 1:

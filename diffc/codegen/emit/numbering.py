@@ -6,8 +6,10 @@ the bound scalars and the buffers that it depends on. Nodes are numbered once, w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from diffc.codegen.emit.math import FUNCTIONS
 from diffc.codegen.loops.nodes import (
     Apply,
     Buffer,
@@ -22,11 +24,21 @@ from diffc.codegen.loops.nodes import (
 from diffc.codegen.loops.walk import children, expressions
 from diffc.ir.index import Atom, Dim, free
 
-__all__ = ["Facts", "Numbering"]
+__all__ = ["Facts", "Numbering", "is_long"]
+
+LONG = 40
 
 _NO_ATOMS: frozenset[Atom] = frozenset()
 _NO_NAMES: frozenset[str] = frozenset()
 _NO_BUFFERS: frozenset[Buffer] = frozenset()
+
+
+def is_long(roots: Iterable[Expr]) -> bool:
+    """Whether expressions take so many instructions that they should be written only once."""
+    nodes = expressions(roots)
+    return len(nodes) > LONG or any(
+        isinstance(node, Apply) and node.name in FUNCTIONS for node in nodes
+    )
 
 
 @dataclass(frozen=True, slots=True)

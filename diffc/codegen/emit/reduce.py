@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from diffc.codegen.emit.folds import Fold, State
 from diffc.codegen.emit.frame import Lanes, Value
+from diffc.codegen.emit.numbering import is_long
 from diffc.codegen.emit.registers import register, slice_lanes
 from diffc.codegen.emit.scalars import Ops
 from diffc.codegen.loops.nodes import Contract, Expr, Reduce
@@ -65,7 +66,10 @@ def write_reduces(writer: KernelWriter, group: Sequence[Reduce]) -> None:
 
 
 def write_contract(writer: KernelWriter, stmt: Contract) -> None:
-    """Writes a contraction as one fused multiply-add after the other, and binds its result."""
+    """Writes a contraction as one multiply-add after the other, and binds its result.
+
+    They are fused where the target has the instruction, as in `contract_numbers`.
+    """
     frame, evaluator = writer.frame, writer.evaluator
     dtype = stmt.target.dtype
     ops = evaluator.ops(1 if frame.lanes is None else frame.lanes.count)
@@ -73,7 +77,10 @@ def write_contract(writer: KernelWriter, stmt: Contract) -> None:
 
     def term(carried: list[str]) -> list[str]:
         operands = [evaluator.vector(stmt.lhs), evaluator.vector(stmt.rhs), carried[0]]
-        return [ops.apply("fma", dtype, (dtype,) * 3, operands)]
+        if frame.target.has_fma:
+            return [ops.apply("fma", dtype, (dtype,) * 3, operands)]
+        product = ops.apply("mul", dtype, (dtype,) * 2, operands[:2])
+        return [ops.apply("add", dtype, (dtype,) * 2, [product, carried[0]])]
 
     start = [(kind, ops.literal(0, dtype))]
     result = start[0][1]
@@ -202,6 +209,8 @@ class _Job:
         lanes = min(width, self._lanes())
         parts = width // lanes
         ops = writer.evaluator.ops(lanes)
+        if self.total > lanes and is_long(reduce.value for reduce in self.group):
+            return self._halve(ops, self._turning(ops, flat, lanes, parts), parts)
         partials: list[States] = [[fold.identity(ops) for fold in self.folds] for _ in range(parts)]
         if steps > 1:
             carried = [pair for states in partials for pair in self._carried(ops, states)]
@@ -224,6 +233,32 @@ class _Job:
         if not steps:
             del partials[-(-rest // lanes) :]
         return self._halve(ops, partials, parts)
+
+    def _turning(self, ops: Ops, flat: Var, lanes: int, parts: int) -> list[States]:
+        """The partial results with one copy of a long body: each trip folds into the next part.
+
+        The parts are carried in turned order; the one that is due is the first.
+        """
+        frame, folds = self.writer.frame, self.folds
+        partials: list[States] = [[fold.identity(ops) for fold in folds] for _ in range(parts)]
+        chunks, rest = divmod(self.total, lanes)
+        if chunks > 1:
+            carried = [pair for states in partials for pair in self._carried(ops, states)]
+            each = len(carried) // parts
+            with frame.level(), frame.fn.loop(chunks * lanes, carried, step=lanes) as loop:
+                due = self._states(loop.carried[:each])
+                due = self._dealt_vector(ops, flat, loop.index, lanes, due)
+                texts = [text for state in due for text in state]
+                loop.next = [*loop.carried[each:], *texts]
+            for part in range(parts):
+                texts = loop.results[part * each : (part + 1) * each]
+                partials[(chunks + part) % parts] = self._states(texts)
+        else:
+            partials[0] = self._dealt_vector(ops, flat, "0", lanes, partials[0])
+        if rest:
+            due, base = partials[chunks % parts], str(chunks * lanes)
+            partials[chunks % parts] = self._dealt_vector(ops, flat, base, rest, due)
+        return partials
 
     def _width(self) -> int:
         reduce = self.group[0]

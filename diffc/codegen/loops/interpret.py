@@ -97,7 +97,7 @@ def apply(name: str, dtype: str, args: Sequence[Array]) -> Array:
             wide = args[0].astype(np.float64)
             return np.asarray(1 / (1 + np.exp(-wide))).astype(result)
         if name == "erf":
-            return _ERF(args[0]).astype(result)
+            return np.asarray(_ERF(args[0])).astype(result)
         if name in ("maximum", "minimum"):
             return _choose(FOLDS[name[:3]], *args)
         if name == "fma":

@@ -292,3 +292,28 @@ def test_pooling(channels_last: bool) -> None:
     for monoid in ("max", "sum"):
         body = (Reduce(s, monoid, (p, q), Load(x, at)), Store(y, vars, s))
         check(Kernel("pool", (x, y), (), (Par(vars, body),)), f32(*shape))
+
+
+@pytest.mark.parametrize("n", [15, 16, 17, 33, 100])
+def test_long_bodies_have_one_copy(n: int) -> None:
+    """Guards, reversed and strided reads and gathers under the mask of the last vector."""
+    x, table = buffer("x", "f32", (2 * n,)), buffer("table", "f32", (n,))
+    index, y = buffer("index", "i32", (n,)), buffer("y", "f32", (n,), "out")
+    back, seen = buffer("back", "f32", (n,), "out"), buffer("seen", "bool", (n,), "out")
+    i = Var("i", n)
+    gathered = GatherLoad(table, (Load(index, (i,)),), "check", 2)
+    value = Choose(ge(i, 3), Load(x, (i - 3,)), Load(x, (2 * n - 1 - i,)))
+    value = apply("add", "f32", apply("add", "f32", value, Load(x, (2 * i,))), gathered)
+    for _ in range(30):
+        value = apply("mul", "f32", value, apply("sub", "f32", value, const(1.0)))
+        value = apply("maximum", "f32", apply("minimum", "f32", value, const(1.5)), const(-1.5))
+    body = (
+        Store(y, (i,), value),
+        Store(back, (n - 1 - i,), value),
+        Store(seen, (i,), apply("gt", "bool", value, const(0.0))),
+    )
+    kernel = Kernel("long", (x, table, index, y, back, seen), (), (Par((i,), body),))
+    indices = np.arange(n, dtype=np.int32)[::-1].copy()
+    assert check(kernel, f32(2 * n), f32(n), indices) == 0
+    indices[-1] = n
+    assert check(kernel, f32(2 * n), f32(n), indices) == 2

@@ -18,7 +18,7 @@ from diffc.codegen.loops.nodes import (
 )
 from diffc.codegen.targets import X86_AVX2, X86_SSE2
 from diffc.ir.index import Var
-from tests.codegen.emit.kernels import HOST, apply, buffer, check, compiled, samples
+from tests.codegen.emit.kernels import HOST, apply, buffer, check, compiled, const, samples
 
 MONOIDS = ("sum", "prod", "max", "min", "argmax", "argmin")
 LENGTHS = (0, 1, 2, 3, 15, 16, 17, 63, 64, 65, 100, 128, 333)
@@ -60,6 +60,26 @@ def test_rows(length: int, order: str) -> None:
     x = f32(3, length)
     check(rows_kernel(3, length, "f32", MONOIDS, order), x)
     check(rows_kernel(3, length, "f32", MONOIDS, order), x, tiled=False)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_long_values_follow_the_same_order(length: int, dtype: str) -> None:
+    """A long body is written once; the parts take turns. Many exact ops make it long."""
+    x, i, r = buffer("x", dtype, (3, length)), Var("i", 3), Var("r", length)
+    value = Load(x, (i, r))
+    for step in range(30):
+        value = apply("mul", dtype, apply("sub", dtype, value, const(0.01 * step, dtype)), value)
+        value = apply("minimum", dtype, value, const(1.5, dtype))
+    outs, body, stores = [], [], []
+    for monoid in MONOIDS:
+        result = "i64" if monoid.startswith("arg") else dtype
+        out, scalar = buffer(monoid, result, (3,), "out"), Scalar(monoid, result)
+        outs.append(out)
+        body.append(Reduce(scalar, monoid, (r,), value))
+        stores.append(Store(out, (i,), scalar))
+    kernel = Kernel("long", (x, *outs), (), (Par((i,), (*body, *stores)),))
+    check(kernel, f32(3, length).astype({"f32": "f4", "f64": "f8"}[dtype]))
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 5, 16, 17, 64, 65, 200])
