@@ -20,6 +20,7 @@ _OURS = tuple(
 )
 #: model code that is shipped with diffc and traced as if the user had written it.
 _AS_USER = ("_model.py",)
+_MANY = 1 << 16
 _IS_OURS: dict[CodeType, bool] = {}
 _LOCATIONS: dict[tuple[CodeType, int], Location] = {}
 
@@ -44,6 +45,9 @@ def here() -> Location | None:
             key = (code, frame.f_lasti)
             found = _LOCATIONS.get(key)
             if found is None:
+                if len(_LOCATIONS) > _MANY:
+                    _LOCATIONS.clear()
+                    _IS_OURS.clear()
                 found = Location(code.co_filename, frame.f_lineno, code.co_qualname)
                 _LOCATIONS[key] = found
             return found
