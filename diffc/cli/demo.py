@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +17,14 @@ import numpy as np
 
 from diffc.cli import demo_files, demo_model
 from diffc.cli.demo_progress import progress
+from diffc.errors import UsageError
 from diffc.jitted import Compiled
 from diffc.train import Log, accuracy, minibatches
 
-EPOCHS = 30
-SEED = 0
+EPOCHS = 40
+SEED = 1
 FOLDER = "diffc-demo"
 MODULES = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich"}
-USAGE = 2
 
 
 class Result(NamedTuple):
@@ -46,10 +44,6 @@ def add(commands: Any) -> None:
         help="train a small network on hand-written digits, and show what happened",
         description=__doc__.partition("\n\n")[2].replace("``", ""),
     )
-    _options(parser)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default=FOLDER, metavar="FOLDER", help="where results go (default: %(default)s)"
     )
@@ -76,26 +70,20 @@ def _positive(text: str) -> int:
     return number
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The demo by itself; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="diffc demo", description=__doc__)
-    _options(parser)
-    return run(parser.parse_args(argv))
-
-
 def run(options: argparse.Namespace) -> int:
-    """The subcommand; returns the exit status."""
+    """The subcommand; returns the exit status.
+
+    Raises:
+        UsageError: the extra ``demo`` is not installed, or the folder can't be made.
+    """
     missing = [name for module, name in MODULES.items() if not _is_installed(module)]
     if missing:
-        names = ", ".join(missing)
-        print(f"diffc demo needs {names}: pip install diffc[demo]", file=sys.stderr)
-        return USAGE
+        raise UsageError(f"the demo needs {', '.join(missing)}: pip install diffc[demo]")
     folder = Path(options.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        print(f"diffc demo: {folder} can't be made: {error.strerror}", file=sys.stderr)
-        return USAGE
+        raise UsageError(f"{folder} can't be made: {error.strerror}") from None
     result = train(options.seed, options.epochs)
     report(result, folder, options.seed)
     return 0

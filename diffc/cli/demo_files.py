@@ -54,25 +54,27 @@ def save_curve(path: Path, log: Log, title: str) -> None:
     lower.set_xlabel("epoch", fontsize=12)
     low = min(0.94, float(np.min(accuracy)) - 0.01)
     lower.set_ylim(max(low, 0.0), 1.0)
-    lower.yaxis.set_major_formatter(PercentFormatter(1.0))
-    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lower.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    lower.set_xlim(0.0, float(epochs[-1]) * 1.03)
     lower.axhline(0.97, color=_GREY, linewidth=1, linestyle="--")
     lower.annotate(
         "97 %",
-        (1.0, 0.97),
+        (0.0, 0.97),
         xycoords=("axes fraction", "data"),
-        xytext=(-4, -4),
+        xytext=(6, -4),
         textcoords="offset points",
         color=_GREY,
-        ha="right",
+        ha="left",
         va="top",
     )
     lower.annotate(
         f"{accuracy[-1]:.2%}",
         (float(epochs[-1]), float(accuracy[-1])),
-        xytext=(0, 8),
+        xytext=(0, -28),
         textcoords="offset points",
-        ha="center",
+        ha="right",
+        va="top",
         fontsize=11,
         color=_ORANGE,
     )

@@ -7,6 +7,7 @@ page.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -52,21 +53,21 @@ def load(rng: np.random.Generator) -> Digits:
 def initial_params(rng: np.random.Generator) -> Params:
     """Weights of variance ``2 / fan_in`` (He et al. 2015), biases 0."""
     params = {}
-    for i, (fan_in, fan_out) in enumerate(zip(SIZES, SIZES[1:], strict=False)):
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(SIZES)):
         weights = rng.standard_normal((fan_in, fan_out)) * math.sqrt(2.0 / fan_in)
         params[f"w{i}"] = weights.astype(np.float32)
         params[f"b{i}"] = np.zeros(fan_out, np.float32)
     return params
 
 
-def scores(params: Params, x: Array) -> Array:
+def scores(params: Params, x: Array) -> Any:
     """One score per class for each image."""
     h = np.maximum(x @ params["w0"] + params["b0"], 0.0)
     h = np.maximum(h @ params["w1"] + params["b1"], 0.0)
     return h @ params["w2"] + params["b2"]
 
 
-def loss(params: Params, x: Array, y: Array) -> Array:
+def loss(params: Params, x: Array, y: Array) -> Any:
     """Mean softmax cross-entropy."""
     z = scores(params, x)
     s = z - np.max(z, axis=1, keepdims=True)

@@ -75,6 +75,6 @@ def rate_of(learning_rate: LearningRate) -> Schedule:
 def in_dtype(scalar: Any, like: Any) -> Any:
     """A scalar in the dtype of an array, so that a product of both stays in that dtype.
 
-    Python numbers are weak and stay as they are.
+    Python numbers are weak and stay as they are; ``np.float64``, a ``float`` too, is not weak.
     """
-    return scalar if isinstance(scalar, float | int) else scalar.astype(like.dtype)
+    return scalar if type(scalar) in (float, int) else scalar.astype(like.dtype)
