@@ -14,6 +14,7 @@ from diffc.trace import (  # noqa: F401  # these fill the tables
     linear,
     reductions,
     shapes,
+    statistics,
     ufuncs,
 )
 from diffc.trace.context import ValueNeeded, active

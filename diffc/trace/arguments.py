@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import DtypeError, TraceError
-from diffc.ir.aval import DTYPES, aval, dtype_name
-from diffc.ir.graph import Operand, literal
+from diffc.ir.aval import DTYPES, NAMES, dtype_name
+from diffc.ir.graph import Operand
 from diffc.ir.index import Expr
 from diffc.trace import operands as o
 from diffc.trace import promote
@@ -190,6 +190,45 @@ def has_tracer(x: Any) -> bool:
     return isinstance(x, (list, tuple)) and any(has_tracer(item) for item in x)
 
 
-def bool_literal(value: bool, shape: Shape = ()) -> Operand:
-    """A literal condition."""
-    return literal(value, aval("bool", shape))
+class NotKnown(Exception):  # noqa: N818  # an answer, not a failure
+    """A value depends on an input."""
+
+
+def known(x: Any) -> Any:
+    """Nested arguments with each tracer replaced by its value.
+
+    Raises:
+        NotKnown: one depends on an input, or an array is captured.
+    """
+    if isinstance(x, Tracer):
+        found = current().ask(read(x), static=True)
+        if found is None:
+            raise NotKnown
+        return found[()] if x.scalar else found.copy()
+    if isinstance(x, np.ndarray):
+        raise NotKnown
+    if isinstance(x, (list, tuple)):
+        return type(x)(map(known, x))
+    return x
+
+
+def lifted(result: Any) -> Any:
+    """NumPy's result as arrays of the trace, where it is of diffc's dtypes."""
+    if isinstance(result, np.ndarray):
+        if result.dtype.newbyteorder("=") not in NAMES:
+            return result
+        return wrap_array(o.constant(result))
+    if isinstance(result, (tuple, list)) and any(isinstance(x, np.ndarray) for x in result):
+        return type(result)(map(lifted, result))
+    return result
+
+
+def evaluated(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """NumPy's own result, if the arguments depend on no input.
+
+    Raises:
+        NotKnown: they do.
+    """
+    values = tuple(map(known, args))
+    named = {key: known(value) for key, value in kwargs.items()}
+    return lifted(function(*values, **named))

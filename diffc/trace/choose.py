@@ -11,22 +11,26 @@ from diffc.ir.aval import DTYPES, FLOATS
 from diffc.ir.graph import Operand
 from diffc.trace import operands as o
 from diffc.trace import promote
-from diffc.trace.arguments import arg, broadcast_operands, operand, tracer
+from diffc.trace.arguments import NotKnown, arg, broadcast_operands, evaluated, operand, tracer
 from diffc.trace.indexing import getitem, setitem
 from diffc.trace.location import line
 from diffc.trace.shapes import moveaxis, ravel, reshape
 from diffc.trace.table import FUNCTIONS, implements
-from diffc.trace.tracer import Tracer, read, wrap, wrap_array, write
+from diffc.trace.tracer import Tracer, read, store, wrap, wrap_array, write
 
 
 @implements("where")
-def where(condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
+def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
     """``x`` where the condition holds, else ``y``.
 
     Raises:
         TraceError: only a condition is given; the number of positions depends on values.
     """
     if x is None or y is None:
+        try:
+            return evaluated(np.where, (condition,), {})
+        except NotKnown:
+            pass
         raise TraceError(
             "np.where(condition) gives positions, whose number depends on values",
             location=line(),
@@ -86,8 +90,19 @@ def astype_like(x: Any, model: Tracer) -> Tracer:
 
 
 @implements("clip")
-def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+def clip(
+    a: Any,
+    a_min: Any = None,
+    a_max: Any = None,
+    out: Any = None,
+    *,
+    min: Any = None,
+    max: Any = None,
+) -> Any:
     """Not below the least and not above the greatest."""
+    if out is not None:
+        store(out, clip(a, a_min, a_max, min=min, max=max), "np.clip(..., out=)")
+        return out
     low = a_min if min is None else min
     high = a_max if max is None else max
     call = FUNCTIONS["__operator__"]

@@ -7,16 +7,17 @@ positions is ``iota`` and arithmetic, never data in the program.
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
 
 from diffc.errors import ShapeError, TraceError
 from diffc.ir.aval import FLOATS
-from diffc.ir.graph import Literal, Operand, Value
+from diffc.ir.graph import Operand
 from diffc.trace import operands as o
 from diffc.trace import promote
-from diffc.trace.arguments import Arg, arg, array_of, default_dtype, has_tracer, operand, tracer
+from diffc.trace.arguments import Arg, arg, array_of, default_dtype, operand, tracer
 from diffc.trace.location import line
 from diffc.trace.operands import Shape
 from diffc.trace.table import implements
@@ -210,7 +211,7 @@ def linspace(
     axis: int = 0,
 ) -> Any:
     """Evenly spaced numbers by count, between numbers or arrays, known or not."""
-    count = num.__index__()
+    count = operator.index(num)
     div = count - 1 if endpoint else count
     first, last = tracer(start), tracer(stop)
     kept = promote.common((_float_key(first), _float_key(last)))
@@ -263,9 +264,9 @@ def band(shape: Shape, offset: int, compare: str) -> Operand:
 @implements("eye")
 def eye(N: Any, M: Any = None, k: Any = 0, dtype: Any = float, order: str = "C") -> Tracer:
     """Ones on a diagonal."""
-    rows = N.__index__()
-    shape = (rows, rows if M is None else M.__index__())
-    return wrap_array(o.cast(band(shape, k.__index__(), "eq"), promote.dtype_arg(dtype)))
+    rows = operator.index(N)
+    shape = (rows, rows if M is None else operator.index(M))
+    return wrap_array(o.cast(band(shape, operator.index(k), "eq"), promote.dtype_arg(dtype)))
 
 
 @implements("identity")
@@ -277,16 +278,16 @@ def identity(n: Any, dtype: Any = None) -> Tracer:
 @implements("tri")
 def tri(N: Any, M: Any = None, k: Any = 0, dtype: Any = float) -> Tracer:
     """Ones at and below a diagonal."""
-    rows = N.__index__()
-    shape = (rows, rows if M is None else M.__index__())
-    return wrap_array(o.cast(band(shape, k.__index__(), "le"), promote.dtype_arg(dtype)))
+    rows = operator.index(N)
+    shape = (rows, rows if M is None else operator.index(M))
+    return wrap_array(o.cast(band(shape, operator.index(k), "le"), promote.dtype_arg(dtype)))
 
 
 def _triangle(m: Any, k: Any, compare: str) -> Tracer:
     x = operand(m, "np.tril")
     if x.aval.ndim < 2:
         raise ShapeError(f"np.tril and np.triu need matrices, not {x.aval}", location=line())
-    mask = band(x.aval.shape[-2:], k.__index__(), compare)
+    mask = band(x.aval.shape[-2:], operator.index(k), compare)
     rank = x.aval.ndim
     wide = o.spread(mask, x.aval.shape, (rank - 2, rank - 1))
     return wrap_array(o.select(wide, x, o.fill(0, x.aval.dtype, x.aval.shape)))
@@ -355,7 +356,7 @@ def fromfunction(function: Any, shape: Any, *, dtype: Any = float, **kwargs: Any
 @implements("diag_indices")
 def diag_indices(n: Any, ndim: int = 2) -> tuple[Tracer, ...]:
     """The positions of the main diagonal."""
-    positions = wrap_array(o.iota("i64", (n.__index__(),), 0))
+    positions = wrap_array(o.iota("i64", (operator.index(n),), 0))
     return (positions,) * ndim
 
 
@@ -388,15 +389,3 @@ def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Tracer, ...]:
     found = [tracer(x) for x in args]
     shape = o.common_shape([x.shape for x in found], "np.broadcast_arrays")
     return tuple(view(x, Spread(shape), shape) for x in found)
-
-
-def is_known(x: Operand) -> bool:
-    """Whether an operand is a literal or a constant."""
-    return isinstance(x, Literal) or (
-        isinstance(x, Value) and x.eqn is not None and x.eqn.op.name in ("constant", "iota")
-    )
-
-
-def is_plain(x: Any) -> bool:
-    """Whether nested arguments hold neither tracers nor arrays."""
-    return not has_tracer(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from diffc.trace.arguments import arg, operand, operands, tracer
 from diffc.trace.location import line
 from diffc.trace.shapes import expand_dims, moveaxis, reshape
 from diffc.trace.table import FUNCTIONS, implements
-from diffc.trace.tracer import Tracer, read, wrap
+from diffc.trace.tracer import Tracer, read, store, wrap
 
 
 def product(x: Operand, y: Operand, left: str, right: str, result: str, what: str) -> Operand:
@@ -120,11 +121,14 @@ def matmul(x1: Any, x2: Any, /, *, dtype: Any = None) -> Tracer:
 
 
 @implements("dot", "ndarray.dot")
-def dot(a: Any, b: Any) -> Tracer:
+def dot(a: Any, b: Any, out: Any = None) -> Any:
     """The last axis of the first with the last but one of the second."""
+    if out is not None:
+        store(out, dot(a, b), "np.dot(..., out=)")
+        return out
     x, y = _pair(a, b, "np.dot")
     if not x.aval.shape or not y.aval.shape:
-        return FUNCTIONS["__operator__"](np.multiply, a, b)  # type: ignore[no-any-return]
+        return FUNCTIONS["__operator__"](np.multiply, a, b)
     place = max(y.aval.ndim - 2, 0)
     return _tensordot(x, y, [x.aval.ndim - 1], [place], "np.dot")
 
@@ -151,7 +155,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tracer:
     """Sums of products over pairs of axes."""
     x, y = _pair(a, b, "np.tensordot")
     if hasattr(axes, "__index__"):
-        count = axes.__index__()
+        count = operator.index(axes)
         left = list(range(x.aval.ndim - count, x.aval.ndim))
         right = list(range(count))
     else:
@@ -177,7 +181,7 @@ def inner(a: Any, b: Any, /) -> Tracer:
 
 
 @implements("vdot")
-def vdot(a: Any, b: Any, /) -> Tracer:
+def vdot(a: Any, b: Any, /) -> Any:
     """All elements with each other."""
     x, y = (tracer(v, "np.vdot") for v in (a, b))
     return dot(reshape(x, (-1,)), reshape(y, (-1,)))

@@ -9,19 +9,17 @@ of the program.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
+from types import BuiltinMethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from diffc.errors import TraceError
-from diffc.ir.aval import NAMES
-from diffc.trace import operands as o
-from diffc.trace.arguments import has_tracer
+from diffc.trace.arguments import has_tracer, lifted
 from diffc.trace.context import active
 from diffc.trace.location import line
 from diffc.trace.table import FUNCTIONS, UFUNC_METHODS, dispatch, name_of, unknown
-from diffc.trace.tracer import Tracer, wrap_array
+from diffc.trace.tracer import Tracer
 
 _CREATORS = frozenset({
     "zeros", "empty", "ones", "full", "eye", "identity", "arange", "tri", "indices",
@@ -34,17 +32,6 @@ _STATIC = frozenset({
     "show_config", "einsum_path", "info", "ravel_multi_index", "unravel_index",
     "format_float_positional", "format_float_scientific", "base_repr", "binary_repr",
 })  # fmt: skip
-
-
-def _lifted(result: Any) -> Any:
-    """NumPy's result as an array of the trace, where it is one of diffc's dtypes."""
-    if isinstance(result, np.ndarray):
-        if result.dtype.newbyteorder("=") not in NAMES:
-            return result
-        return wrap_array(o.constant(result))
-    if isinstance(result, (tuple, list)) and any(isinstance(x, np.ndarray) for x in result):
-        return type(result)(map(_lifted, result))
-    return result
 
 
 class TracedFunction:
@@ -93,12 +80,10 @@ def call_traced(original: Any, name: str, args: tuple[Any, ...], kwargs: dict[st
     if isinstance(original, np.ufunc):
         if on_arrays:
             return UFUNC_METHODS["__call__"](original, args, dict(kwargs))
-        return _lifted(original(*args, **kwargs))
-    if name in FUNCTIONS and (on_arrays or name in _CREATORS):
-        return dispatch(name, args, kwargs)
-    if on_arrays and name not in _STATIC:
-        raise unknown(name)
-    return _lifted(original(*args, **kwargs))
+        return lifted(original(*args, **kwargs))
+    if name in _CREATORS or (on_arrays and name not in _STATIC):
+        return dispatch(original, args, kwargs)
+    return lifted(original(*args, **kwargs))
 
 
 class TracedModule:
@@ -146,6 +131,30 @@ class NoRandom:
         return self.__getattr__("__call__")(*args, **kwargs)
 
 
+class Joiner:
+    """``np.r_`` and ``np.c_``: within a trace, arrays and numbers joined; slices are positions.
+
+    Raises:
+        TraceError: within a trace, a directive in a string.
+    """
+
+    def __init__(self, original: Any, name: str) -> None:
+        self._original = original
+        self._name = name
+
+    def __getitem__(self, key: Any) -> Any:
+        items = key if isinstance(key, tuple) else (key,)
+        if not active() or not any(map(has_tracer, items)):
+            found = self._original[key]
+            return lifted(found) if active() else found
+        if any(isinstance(item, str) for item in items):
+            raise unknown(f"{self._name}['...']")
+        items = tuple(self._original[x] if isinstance(x, slice) else x for x in items)
+        if self._name == "c_":
+            return FUNCTIONS["column_stack"]([FUNCTIONS["atleast_1d"](x) for x in items])
+        return FUNCTIONS["concatenate"]([FUNCTIONS["atleast_1d"](x) for x in items])
+
+
 class _ArrayType(type):
     """Tracers count as ``np.ndarray`` for ``isinstance`` within a trace."""
 
@@ -176,7 +185,8 @@ _MODULES: dict[ModuleType, TracedModule] = {
 _MODULES_IDS = {id(module): proxy for module, proxy in _MODULES.items()}
 _FUNCTIONS: dict[int, TracedFunction] = {}
 _RANDOM = NoRandom(np.random, "np.random")
-STAND_INS = (TracedFunction, TracedModule, NoRandom)
+_JOINERS = {id(np.r_): Joiner(np.r_, "r_"), id(np.c_): Joiner(np.c_, "c_")}
+STAND_INS = (TracedFunction, TracedModule, NoRandom, Joiner)
 
 
 def _functions() -> dict[int, TracedFunction]:
@@ -196,14 +206,14 @@ def stand_in(thing: Any) -> Any:
         return _RANDOM
     if thing is np.ndarray:
         return NdArray
-    found = _MODULES_IDS.get(id(thing)) or _functions().get(id(thing))
+    number = id(thing)
+    found = _MODULES_IDS.get(number) or _functions().get(number) or _JOINERS.get(number)
     if found is not None:
         return found
     if isinstance(thing, (np.random.Generator, np.random.RandomState)):
         return NoRandom(thing, f"a np.random.{type(thing).__name__}")
-    bound = getattr(thing, "__self__", None)
-    if isinstance(bound, np.random.RandomState) and callable(thing):
-        return NoRandom(thing, f"np.random.{getattr(thing, '__name__', '')}")
+    if isinstance(thing, BuiltinMethodType) and isinstance(thing.__self__, np.random.RandomState):
+        return NoRandom(thing, f"np.random.{thing.__name__}")
     return None
 
 
@@ -220,4 +230,6 @@ def _is_function(name: str) -> bool:
     found: Any = np
     for part in name.split("."):
         found = getattr(found, part, None)
-    return callable(found) and not name.endswith(".accumulate") and "ndarray." not in name
+    return (
+        callable(found) and not name.endswith((".accumulate", ".reduce")) and "ndarray." not in name
+    )

@@ -7,12 +7,13 @@ tracers, and like the ops they neither promote nor broadcast by themselves.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from diffc.errors import DtypeError, ShapeError, TraceError
+from diffc.errors import DiffcError, DtypeError, ShapeError, TraceError
 from diffc.ir.aval import DTYPES, aval, dtype_name
 from diffc.ir.graph import Graph, Literal, Operand, Value, literal
 from diffc.ir.index import Dim, Expr
@@ -234,7 +235,7 @@ def axis_of(axis: Any, ndim: int) -> int:
     Raises:
         ShapeError: out of range.
     """
-    index = int(axis.__index__())
+    index = int(operator.index(axis))
     if not -ndim <= index < ndim:
         raise ShapeError(
             f"axis {index} is out of bounds for an array of {ndim} dimensions", location=line()
@@ -261,6 +262,8 @@ def shape_of_arg(shape: Any) -> Shape:
         return (_dim(shape),)
     try:
         return tuple(_dim(dim) for dim in shape)
+    except DiffcError:
+        raise
     except TypeError:
         raise TraceError(f"{shape!r} is no shape", location=line()) from None
 
@@ -268,7 +271,7 @@ def shape_of_arg(shape: Any) -> Shape:
 def _dim(dim: Any) -> Dim:
     if isinstance(dim, Expr):
         return dim
-    found: int = dim.__index__()
+    found: int = operator.index(dim)
     if found < 0:
         raise ShapeError(f"negative dimension {found} in a shape", location=line())
     return found

@@ -193,8 +193,10 @@ class _Walk:
         if _is_user_class(type(thing)):
             self._push(type(thing), names)
             self._items(getattr(thing, "__dict__", {}), names)
-        elif callable(thing) and isinstance(getattr(thing, "__wrapped__", None), FunctionType):
-            self._push(thing.__wrapped__, names)  # functools.cache, diffc.jit and their like
+        elif callable(thing):  # functools.cache, diffc.jit and their like
+            wrapped = getattr(thing, "__dict__", {}).get("__wrapped__")
+            if wrapped is not None:
+                self._push(wrapped, names)
 
     def _function(self, function: FunctionType) -> None:
         wrapped = getattr(function, "__wrapped__", None)

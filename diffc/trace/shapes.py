@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,7 @@ def _full_shape(x: Tracer, shape: Any) -> Shape:
         dims: list[Any] = list(shape)
     else:
         dims = [shape]
-    dims = [dim.__index__() if hasattr(dim, "__index__") else dim for dim in dims]
+    dims = [operator.index(dim) if hasattr(dim, "__index__") else dim for dim in dims]
     missing = [i for i, dim in enumerate(dims) if dim == -1]
     size = x.size
     if len(missing) > 1:
@@ -305,7 +306,7 @@ def _split(ary: Any, parts: Any, axis: Any, *, equal: bool) -> list[Tracer]:
     place = o.axis_of(axis, x.ndim)
     size: Any = x.shape[place]
     if hasattr(parts, "__index__") and not np.ndim(parts):
-        count = parts.__index__()
+        count = operator.index(parts)
         each, extra = divmod(size, count)
         if equal and extra:
             raise ShapeError(
@@ -317,7 +318,7 @@ def _split(ary: Any, parts: Any, axis: Any, *, equal: bool) -> list[Tracer]:
         for i in range(count):
             bounds.append(bounds[-1] + each + (i < extra))
     else:
-        bounds = [0, *(p.__index__() for p in parts), size]
+        bounds = [0, *(operator.index(p) for p in parts), size]
     index = [slice(None)] * place
     return [x[(*index, slice(lo, hi))] for lo, hi in itertools.pairwise(bounds)]
 
@@ -410,7 +411,7 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Tracer:
         dim: Any = x.shape[place]
         if dim == 0:
             continue
-        cut = (-by.__index__()) % dim
+        cut = (-operator.index(by)) % dim
         if cut:
             parts = [o.slice_axis(value, place, cut, dim), o.slice_axis(value, place, 0, cut)]
             value = o.concat(parts, place)
@@ -421,7 +422,7 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Tracer:
 def tile(A: Any, reps: Any) -> Tracer:
     """Copies side by side along each axis."""
     x = operand(A, "np.tile")
-    counts = [r.__index__() for r in _listed(reps)]
+    counts = [operator.index(r) for r in _listed(reps)]
     rank = max(len(counts), x.aval.ndim)
     counts = [1] * (rank - len(counts)) + counts
     dims = (*(1 for _ in range(rank - x.aval.ndim)), *x.aval.shape)

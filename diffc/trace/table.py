@@ -19,6 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
+_POSITIONS = frozenset(("nonzero", "argwhere", "flatnonzero", "compress", "extract"))
 _ACCEPTED: dict[str, frozenset[str] | None] = {}
 _NAMES: dict[Any, str] = {}
 
@@ -68,10 +69,10 @@ def dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     """
     name = function if isinstance(function, str) else name_of(function)
     found = FUNCTIONS.get(name)
-    if found is None:
-        raise unknown(name)
+    if found is None or name in _POSITIONS:
+        return _on_known_values(function, name, found, args, kwargs)
     if not kwargs:
-        return found(*args)
+        return _call(found, name, args, kwargs)
     accepted = _ACCEPTED[name]
     out = None
     if "out" in kwargs and accepted is not None and "out" not in accepted:
@@ -85,11 +86,47 @@ def dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
                     location=line(),
                     hint=f"leave {key} out, or write the function with others of np",
                 )
-    result = found(*args, **kwargs)
+    result = _call(found, name, args, kwargs)
     if out is None:
         return result
     FUNCTIONS["__store__"](out, result, f"np.{name}(..., out=)")
     return out
+
+
+def _call(
+    found: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    try:
+        return found(*args, **kwargs)
+    except TypeError as error:
+        trace = error.__traceback__
+        if isinstance(error, TraceError) or trace is None or trace.tb_next is not None:
+            raise
+        reason = str(error).partition(" ")[2]  # Python's words, after the function's name
+        raise TraceError(
+            f"np.{name.removeprefix('ndarray.')} {reason}",
+            location=line(),
+            hint="give what comes after the array and the axis by keyword",
+        ) from None
+
+
+def _on_known_values(
+    function: Any,
+    name: str,
+    found: Callable[..., Any] | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """What is not traced still has a value where its arguments have."""
+    from diffc.trace.arguments import NotKnown, evaluated
+
+    original = getattr(np, function) if isinstance(function, str) else function
+    try:
+        return evaluated(original, args, kwargs)
+    except NotKnown:
+        if found is None:
+            raise unknown(name) from None
+        return found(*args, **kwargs)
 
 
 def unknown(name: str) -> TraceError:

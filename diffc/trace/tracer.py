@@ -409,6 +409,7 @@ _OPERATORS: dict[str, np.ufunc] = {
     "floordiv": np.floor_divide,
     "mod": np.remainder,
     "pow": np.power,
+    "divmod": np.divmod,
     "matmul": np.matmul,
     "and": np.bitwise_and,
     "or": np.bitwise_or,

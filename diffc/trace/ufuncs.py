@@ -221,6 +221,7 @@ _REDUCTIONS: dict[Any, str] = {
     np.minimum: "min",
     np.logical_and: "all",
     np.logical_or: "any",
+    np.logaddexp: "logaddexp.reduce",
 }
 _ACCUMULATIONS: dict[Any, str] = {
     np.add: "cumsum",

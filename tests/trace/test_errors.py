@@ -76,6 +76,12 @@ def test_size():
     )
 
 
+def test_size_within_a_tuple():
+    raised(lambda x, n: x + np.zeros((n, 3)), X, 2, error=ValueNeeded)
+    raised(lambda x, n: x.reshape(n, -1), X, 2, error=ValueNeeded)
+    assert "no shape" in str(raised(lambda x: np.zeros("a"), X))
+
+
 def test_item_and_list():
     assert ".item()" in str(raised(lambda x: x[0, 0].item(), X))
     assert ".tolist()" in str(raised(lambda x: x.tolist(), X))
@@ -116,6 +122,13 @@ def test_unknown_ufunc_and_method():
 def test_unknown_keyword():
     assert "np.tile" not in str(raised(lambda x: np.pad(x, 1, mode="linear_ramp"), X))
     assert "np.sum(..., like=...)" in str(raised(lambda x: np.sum(x, like=X), X))
+
+
+def test_wrong_arguments():
+    error = raised(lambda x: np.mean(x, 0, None, None, True), X)
+    assert "np.mean" in str(error) and "positional" in str(error) and "keyword" in error.hint
+    with pytest.raises(TypeError):
+        trace(lambda x: np.tile(x, "a"), [X])
 
 
 def test_unknown_function_on_a_captured_array():

@@ -282,6 +282,31 @@ CASES = {
     "astype": [
         (lambda x: (x.astype(np.float32), x.astype(int), np.astype(x, bool), x.astype("i1")), 3 * A)
     ],
+    "cov": [
+        (lambda x, w: (np.cov(x), np.cov(x, rowvar=False), np.cov(w), np.cov(w, w * w)), A, W),
+        (lambda x: (np.cov(x, bias=True), np.cov(x, x, ddof=0)), I),
+    ],
+    "corrcoef": [(lambda x: (np.corrcoef(x), np.corrcoef(x[0], x[1])), A)],
+    "block": [(lambda x, w: (np.block([[x, x * 2], [w, w]]), np.block([w, w])), A, W)],
+    "delete": [(lambda x: (np.delete(x, 1, 0), np.delete(x, [0, 2], 1), np.delete(x, 3)), A)],
+    "insert": [(lambda x: (np.insert(x, 1, 5.0, 0), np.insert(x, 4, x[:, 0], 1)), A)],
+    "vander": [(lambda x: (np.vander(x), np.vander(x, 3), np.vander(x, 2, True)), V)],
+    "bincount": [
+        (
+            lambda i, w: (np.bincount(i, minlength=9), np.bincount(i, w, 9)),
+            np.array([0, 3, 3]),
+            V[:3],
+        ),
+        (lambda w: np.bincount(np.array([0, 2, 2]), w), V[:3]),
+    ],
+    "logaddexp": [(lambda x: (np.logaddexp.reduce(x), np.logaddexp.reduce(x, axis=1)), A)],
+    "r_": [(lambda x: (np.r_[x[0], 1.5, x[1], 0:3], np.c_[x, x], np.c_[x[0], x[1]]), A)],
+    "known values": [
+        (lambda x: x[:, np.where(np.array([True, False, True, True]))[0]], A),
+        (lambda x: x[0] * np.linalg.inv(np.eye(4) * 2) + np.unique(np.arange(4)), A),
+        (lambda x: (x[np.triu_indices(3)], x[np.nonzero(np.eye(3, dtype=bool))]), A),
+    ],
+    "divmod": [(lambda x: (divmod(x, 2), divmod(5, x), np.divmod(x, 0.7)), A)],
     "shape": [(lambda x: x * np.shape(x)[0] + np.ndim(x) + np.size(x) + np.size(x, 1), A)],
     "iscomplexobj": [(lambda x: x if np.isrealobj(x) and not np.iscomplexobj(x) else None, A)],
 }
@@ -295,6 +320,8 @@ IN_PLACE = {
     "out": lambda x: np.add(x, 1, out=x),
     "out positional": lambda x: np.exp(x, x),
     "where": lambda x: np.sqrt(x, out=x, where=x > 0),
+    "dot out": lambda x: np.dot(x, np.eye(4), x),
+    "clip out": lambda x: np.clip(x, 0, 0.5, x),
     "function out": lambda x: np.cumsum(x, axis=0, out=x),
     "add.at": lambda x: np.add.at(x, ([0, 0, 1], [1, 1, -1]), 2.0),
     "add.at rows": lambda x: np.add.at(x, [2, 0, 2], x[0].copy()),
