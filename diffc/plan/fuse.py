@@ -44,7 +44,9 @@ class Group:
         domain: the points, one variable per axis.
         reduced: the variables that rows reduce over.
         coords: the point at which each value of the group is computed.
-        before: bit set of the groups that must run earlier.
+        bits: bit of this group, and of those that it absorbed, in the sets ``before``.
+        before: bit set of the groups that must run earlier, directly or not.
+        following: groups that must run later, directly.
     """
 
     number: int
@@ -53,7 +55,47 @@ class Group:
     reduced: frozenset[Var] = frozenset()
     eqns: list[Eqn] = field(default_factory=list)
     coords: dict[Value, Coords] = field(default_factory=dict)
+    bits: int = 0
     before: int = 0
+    following: set[Group] = field(default_factory=set)
+
+    def runs_before(self, other: Group) -> bool:
+        """Whether this group must run before another."""
+        return bool(other.before & self.bits)
+
+    def run_after(self, other: Group) -> None:
+        """Records that this group runs after another; what follows this one learns of it."""
+        if self in other.following:
+            return
+        other.following.add(self)
+        self.learn(other.before | other.bits)
+
+    def learn(self, before: int) -> None:
+        """Adds to what runs before this group and whatever follows it."""
+        stack = [self]
+        while stack:
+            group = stack.pop()
+            if before & ~group.before:
+                group.before |= before
+                stack.extend(group.following)
+
+    def has_detour(self, other: Group) -> bool:
+        """Whether another group runs between this one and ``other``, which follows it."""
+        return any(
+            between is not other and between.runs_before(other) for between in self.following
+        )
+
+    def absorb(self, group: Group) -> None:
+        """Takes the place of ``group`` in the order."""
+        self.bits |= group.bits
+        for third in tuple(group.following):
+            if third is not self:
+                self.following.add(third)
+        group.following = set()
+        self.following.discard(group)
+        self.before = (self.before | group.before) & ~self.bits
+        for third in self.following:
+            third.learn(self.before | self.bits)
 
     @property
     def shape(self) -> tuple[Dim, ...]:
@@ -150,7 +192,8 @@ class Fusion:
     # --- placing ------------------------------------------------------------------------------
 
     def _start(self, form: Form, domain: tuple[Var, ...], eqn: Eqn) -> Group:
-        group = Group(len(self.groups), form, domain)
+        number = len(self.groups)
+        group = Group(number, form, domain, bits=1 << number)
         self.groups.append(group)
         self._add(group, eqn)
         return group
@@ -159,28 +202,17 @@ class Fusion:
         """Adds an equation and what must run before it."""
         group.eqns.append(eqn)
         self.group_of[eqn] = group
-        before = group.before
         for producer in self._producers(eqn):
             if producer is not group:
-                before |= producer.before | (1 << producer.number)
-        self.run_after(group, before)
-
-    def run_after(self, group: Group, before: int) -> None:
-        """Records that ``group`` runs after the groups in ``before``, and so do its followers."""
-        added = before & ~group.before
-        if added:
-            group.before |= added
-            bit = 1 << group.number
-            for other in self.groups:
-                if other.before & bit:
-                    other.before |= added
+                group.run_after(producer)
 
     def _can_join(self, group: Group, eqn: Eqn) -> bool:
         """Whether joining makes no cycle: nothing else that is read runs after the group."""
         if len(group.eqns) >= MAX_EQNS:
             return False
-        bit = 1 << group.number
-        return not any(other.before & bit for other in self._producers(eqn) if other is not group)
+        return not any(
+            group.runs_before(other) for other in self._producers(eqn) if other is not group
+        )
 
     def _place_point(self, eqn: Eqn) -> None:
         for group in self._producers(eqn):

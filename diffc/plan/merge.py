@@ -107,19 +107,9 @@ class _Merger:
 
     def _makes_cycle(self, group: Group, other: Group) -> bool:
         """Whether a third group runs between the two."""
-        first, second = group, other
-        if group.before >> other.number & 1:
-            first, second = other, group
-        elif not other.before >> group.number & 1:
-            return False
-        bit = 1 << first.number
-        return any(
-            third is not first
-            and third is not second
-            and second.before >> third.number & 1
-            and third.before & bit
-            for third in self.fusion.groups
-        )
+        if other.runs_before(group):
+            return other.has_detour(group)
+        return group.runs_before(other) and group.has_detour(other)
 
     def _is_in_place(self, group: Group, other: Group, moved: dict[Value, Coords]) -> bool:
         """Whether each reads of the other only what is computed at the same point."""
@@ -172,14 +162,12 @@ class _Merger:
     def _merge(self, group: Group, other: Group, moved: dict[Value, Coords]) -> None:
         """Moves all of ``group`` into ``other``."""
         fusion = self.fusion
-        old, new = 1 << group.number, 1 << other.number
         other.eqns += group.eqns
         other.coords |= moved
         for eqn in group.eqns:
             fusion.group_of[eqn] = other
         group.eqns = []
         group.coords = {}
-        before = (other.before | group.before) & ~(old | new)
         for value in self.reads[group]:
             self.readers[value].discard(group)
         self.reads[other] = self._external_roots(other)
@@ -187,7 +175,13 @@ class _Merger:
             self.readers.setdefault(value, set()).add(other)
         for value in other.coords:
             self.readers.get(value, set()).discard(other)
-        other.before = before
-        for third in fusion.groups:
-            if third is not other and third.before & (old | new):
-                third.before = (third.before & ~old) | new | before
+        for third in self._producers_of(group):
+            third.following.discard(group)
+            if third is not other:
+                third.following.add(other)
+        other.absorb(group)
+
+    def _producers_of(self, group: Group) -> list[Group]:
+        return [
+            self.fusion.group_of[value.eqn] for value in self.reads[group] if value.eqn is not None
+        ]

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Mapping
 from weakref import WeakKeyDictionary
 
+from diffc.errors import InternalError
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
 from diffc.plan.fuse import Fusion, Group
@@ -80,41 +81,43 @@ class _Planner:
 
     def _read_before_donated_writes(self) -> None:
         """Lets who reads a donated input run before its memory is taken over, if it can."""
+        readers: dict[Value, dict[Group, None]] = {}
+        for group in self.groups:
+            for eqn in group.eqns:
+                for value in self.fusion.roots(eqn):
+                    if value.eqn is None:
+                        readers.setdefault(value, {})[group] = None
         for output_index, input_index in self.donated.items():
             output = self.graph.outputs[output_index]
             if not isinstance(output, Value) or output.eqn is None:
                 continue
             writer = self.fusion.group_of[output.eqn]
-            given = self.graph.inputs[input_index]
-            for group in self.groups:
-                if group is writer or not any(given in self.fusion.roots(e) for e in group.eqns):
-                    continue
-                if not group.before >> writer.number & 1:
-                    self.fusion.run_after(writer, group.before | 1 << group.number)
+            for group in readers.get(self.graph.inputs[input_index], ()):
+                if group is not writer and not writer.runs_before(group):
+                    writer.run_after(group)
 
     def _ordered(self) -> list[Group]:
-        """Topological order; among groups that are ready, the one that stands first."""
-        by_number = {group.number: group for group in self.groups}
-        waiting: dict[int, int] = {}
-        followers: dict[int, list[int]] = {}
-        ready: list[tuple[int, int]] = []
+        """Topological order: as soon as what is read is there, so that it is still in the cache.
+
+        Among groups that become ready together, the one that stands first.
+        """
+        waiting = dict.fromkeys(self.groups, 0)
         for group in self.groups:
-            before = [n for n in by_number if group.before >> n & 1]
-            waiting[group.number] = len(before)
-            for number in before:
-                followers.setdefault(number, []).append(group.number)
-            if not before:
-                ready.append((self._first(group), group.number))
+            for follower in group.following:
+                waiting[follower] += 1
+        ready = [(0, self._first(g), g.number, g) for g, count in waiting.items() if not count]
         heapq.heapify(ready)
-        ordered = []
+        ordered: list[Group] = []
         while ready:
-            _, number = heapq.heappop(ready)
-            ordered.append(by_number[number])
-            for follower in followers.get(number, ()):
+            *_, group = heapq.heappop(ready)
+            ordered.append(group)
+            for follower in group.following:
                 waiting[follower] -= 1
                 if not waiting[follower]:
-                    heapq.heappush(ready, (self._first(by_number[follower]), follower))
-        assert len(ordered) == len(self.groups), "groups form a cycle"
+                    entry = (len(ordered), self._first(follower), follower.number, follower)
+                    heapq.heappush(ready, entry)
+        if len(ordered) != len(self.groups):
+            raise InternalError(f"the kernels of @{self.graph.name} form a cycle")
         return ordered
 
     def _first(self, group: Group) -> int:
