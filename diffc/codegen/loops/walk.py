@@ -29,6 +29,7 @@ from diffc.ir.index import Dim, Guard
 
 __all__ = [
     "bodies",
+    "buffers",
     "children",
     "expressions",
     "map_body",
@@ -98,6 +99,14 @@ def stored(body: Iterable[Stmt]) -> frozenset[Buffer]:
     return frozenset(
         stmt.buffer for stmt in statements(body) if isinstance(stmt, Store | Scatter | Sort)
     )
+
+
+def buffers(body: Sequence[Stmt]) -> frozenset[Buffer]:
+    """The buffers that the statements of a body read or write."""
+    roots = (expr for stmt in statements(body) for expr in operands(stmt))
+    read = {expr.buffer for expr in expressions(roots) if isinstance(expr, Load | GatherLoad)}
+    keys = {stmt.keys for stmt in statements(body) if isinstance(stmt, Sort)}
+    return stored(body) | read | keys
 
 
 Index = Callable[[Dim], Dim]

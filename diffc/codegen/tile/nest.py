@@ -23,7 +23,7 @@ from diffc.codegen.loops.nodes import (
     Store,
     Vector,
 )
-from diffc.codegen.loops.walk import map_body, statements
+from diffc.codegen.loops.walk import buffers, map_body, statements
 from diffc.codegen.targets import Target
 from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
@@ -44,7 +44,8 @@ def tile(kernel: Kernel, target: Target) -> Kernel:
     kernel = tile_contractions(kernel, target)
     tiler = _Tiler(target)
     body = tiler.body(kernel.body)
-    scratch = tuple(tiler.moved.get(buffer, buffer) for buffer in kernel.scratch)
+    gone = buffers(kernel.body) - buffers(body)
+    scratch = (*(buffer for buffer in kernel.scratch if buffer not in gone), *tiler.scratch)
     return replace(kernel, body=body, scratch=scratch)
 
 
@@ -54,11 +55,11 @@ class _Tiler:
 
     Attributes:
         target: The machine.
-        moved: Scratch that has a new form.
+        scratch: New scratch, with an axis of lanes.
     """
 
     target: Target
-    moved: dict[Buffer, Buffer] = field(default_factory=dict)
+    scratch: list[Buffer] = field(default_factory=list)
 
     def body(self, body: Sequence[Stmt]) -> tuple[Stmt, ...]:
         return tuple(self.statement(stmt) for stmt in body)
@@ -95,14 +96,13 @@ class _Tiler:
         """Gives each lane its own scratch: a last axis, along which the lanes lie."""
         if not shared:
             return tuple(body)
-        for buffer in shared:
-            assert buffer not in self.moved, f"{buffer.name} is used by two nests"
-            self.moved[buffer] = replace(buffer, shape=(*buffer.shape, lanes))
+        moved = {buffer: replace(buffer, shape=(*buffer.shape, lanes)) for buffer in shared}
+        self.scratch.extend(moved.values())
 
         def on_access(buffer: Buffer, indices: tuple[Dim, ...]) -> tuple[Buffer, tuple[Dim, ...]]:
-            if buffer not in shared:
+            if buffer not in moved:
                 return buffer, indices
-            return self.moved[buffer], (*indices, var % lanes)
+            return moved[buffer], (*indices, var % lanes)
 
         return map_body(body, lambda index: index, lambda guard: guard, on_access)
 
