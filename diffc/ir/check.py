@@ -16,12 +16,12 @@ def check(graph: Graph, stage: str = "check") -> Graph:
     Raises:
         InternalError: naming the stage, the equation and the user's line.
     """
-    names = [value.name for value in graph.inputs]
-    if len(set(names)) != len(names):
-        raise InternalError(f"{stage}: inputs of @{graph.name} share a name: {names}")
     defined: set[Value] = set(graph.inputs)
     if len(defined) != len(graph.inputs):
         raise InternalError(f"{stage}: an input of @{graph.name} stands twice")
+    names = [value.name for value in graph.inputs]
+    if len(set(names)) != len(names):
+        raise InternalError(f"{stage}: inputs of @{graph.name} share a name: {names}")
     for eqn in graph.eqns:
         _check_eqn(eqn, defined, graph, stage)
         for result in eqn.results:
