@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ EXACT_TO = mpmath.mpf(10) ** -(DIGITS - 10)
 FOLDED_TO = 1e-12
 #: SymPy is asked to simplify expressions up to this many operations
 SIMPLIFY_UP_TO = 160
+#: proofs by cases split by the signs of up to this many expressions
+CASES_UP_TO = 4
 
 _MODULES: list[Any] = [
     {
@@ -32,21 +35,57 @@ def is_zero(gap: Any) -> bool:
     """Whether SymPy shows that an expression is zero (away from ties)."""
     if gap == 0 or sympy.expand(gap) == 0:
         return True
+    if gap.has(*_CHOICES):
+        return _is_zero_in_each_case(gap)
     if gap.count_ops() > SIMPLIFY_UP_TO:
         return False
-    forms = [gap, without_ties(gap), gap.rewrite(sympy.exp)]
-    return any(sympy.simplify(form) == 0 for form in forms)
+    return any(sympy.simplify(form) == 0 for form in (gap, gap.rewrite(sympy.exp)))
 
 
-def without_ties(expr: Any) -> Any:
-    """The expression where nothing ties: equalities that are open are false.
+_CHOICES = (sympy.Piecewise, sympy.Abs, sympy.sign, sympy.Heaviside, sympy.Rel)
 
-    They hold on a set of measure zero, where functions with ties have no derivative.
+
+def _is_zero_in_each_case(gap: Any) -> bool:
+    """Splits by the signs of all that decides, and asks for zero in each case.
+
+    Ties are left out: they are a set of measure zero, where a choice has no derivative. Cases that
+    contradict one another are asked for too, which only makes the proof harder.
     """
-    open_ones = expr.atoms(sympy.Eq, sympy.Ne)
-    return expr.xreplace(
-        {r: sympy.Ne(1, 1) if r.func == sympy.Eq else sympy.true for r in open_ones}
-    )
+    deciders = {_decider(atom)[0] for atom in gap.atoms(*_CHOICES[1:])}
+    if len(deciders) > CASES_UP_TO:
+        return False
+    ordered = sorted(deciders, key=str)
+    for signs in itertools.product((1, -1), repeat=len(ordered)):
+        case = _in_case(gap, dict(zip(ordered, signs, strict=True)))
+        if case.has(*_CHOICES) or not is_zero(case):
+            return False
+    return True
+
+
+def _decider(atom: Any) -> tuple[Any, int]:
+    """What an atom depends on the sign of: ``x > y`` on ``x - y``; and by which sign."""
+    expr = atom.lhs - atom.rhs if isinstance(atom, sympy.Rel) else atom.args[0]
+    expr = sympy.expand(expr)
+    return (-expr, -1) if expr.could_extract_minus_sign() else (expr, 1)
+
+
+def _in_case(gap: Any, signs: dict[Any, int]) -> Any:
+    replaced: dict[Any, Any] = {}
+    for atom in gap.atoms(*_CHOICES[1:]):
+        decider, by = _decider(atom)
+        is_positive = signs[decider] * by > 0
+        if isinstance(atom, (sympy.Eq, sympy.Ne)):
+            replaced[atom] = sympy.true if isinstance(atom, sympy.Ne) else sympy.false
+        elif isinstance(atom, sympy.Rel):
+            is_greater = isinstance(atom, (sympy.Gt, sympy.Ge))
+            replaced[atom] = sympy.true if is_greater == is_positive else sympy.false
+        elif isinstance(atom, sympy.Abs):
+            replaced[atom] = atom.args[0] if is_positive else -atom.args[0]
+        elif isinstance(atom, sympy.sign):
+            replaced[atom] = sympy.Integer(1 if is_positive else -1)
+        else:
+            replaced[atom] = sympy.Integer(1 if is_positive else 0)
+    return gap.xreplace(replaced)
 
 
 def decide(
@@ -69,10 +108,12 @@ def decide(
     open_ones = [k for k, (a, b) in enumerate(zip(left, right, strict=True)) if not is_zero(a - b)]
     if not open_ones:
         return "proved", None, f"{len(left)} equal for all inputs" if len(left) > 1 else ""
-    error = max(
-        distance([left[k] for k in open_ones], [right[k] for k in open_ones], variables, point)
-        for point in points
-    )
+    pair = [left[k] for k in open_ones], [right[k] for k in open_ones]
+    errors = [distance(*pair, variables, point) for point in points]
+    known = [error for error in errors if error is not None]
+    if not known:
+        return "failed", None, "at no point are both sides finite"
+    error = max(known)
     proved = f"{len(left) - len(open_ones)} of {len(left)} proved, " if len(left) > 1 else ""
     if error <= EXACT_TO:
         return "checked", float(error), f"{proved}the rest to {DIGITS} digits"
@@ -84,12 +125,20 @@ def decide(
 def distance(
     left: Sequence[Any], right: Sequence[Any], variables: Sequence[Any], point: Sequence[Any]
 ) -> Any:
-    """The greatest relative difference at a point, to 50 digits; inf if one is not finite."""
+    """The greatest relative difference at a point, to 50 digits.
+
+    None if both sides are undefined there, inf if one is.
+    """
     with mpmath.workdps(DIGITS + 10):
-        values = values_at([*left, *right], variables, point)
+        try:
+            values = values_at([*left, *right], variables, point)
+        except ZeroDivisionError:
+            return None
         count = len(left)
         worst = mpmath.mpf(0)
         for a, b in zip(values[:count], values[count:], strict=True):
+            if not mpmath.isfinite(a) and not mpmath.isfinite(b):
+                return None
             if not (mpmath.isfinite(a) and mpmath.isfinite(b)):
                 return mpmath.inf
             scale = max(abs(a), abs(b), mpmath.mpf(10) ** -30)

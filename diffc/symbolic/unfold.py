@@ -25,9 +25,20 @@ Array = np.ndarray[Any, Any]
 
 #: what a real, finite number answers
 _FINITE = {"is_nan": sympy.false, "is_inf": sympy.false, "is_finite": sympy.true}
+
+
+def _extremum(items: list[Any], is_max: bool) -> Any:
+    """The greatest or least item as a choice: what beats all that follow, if no earlier one did."""
+    pieces = []
+    for k, item in enumerate(items[:-1]):
+        beaten = [item > other if is_max else item < other for other in items[k + 1 :]]
+        pieces.append((item, sympy.And(*beaten)))
+    return sympy.Piecewise(*pieces, (items[-1], True)) if pieces else items[-1]
+
+
 _REDUCTIONS: dict[str, Callable[[list[Any]], Any]] = {
-    "max": lambda items: sympy.Max(*items),
-    "min": lambda items: sympy.Min(*items),
+    "max": lambda items: _extremum(items, True),
+    "min": lambda items: _extremum(items, False),
     "any": lambda items: sympy.Or(*items),
     "all": lambda items: sympy.And(*items),
     "prod": lambda items: reduce(lambda a, b: a * b, items, sympy.Integer(1)),
@@ -123,7 +134,7 @@ def _compute(eqn: Eqn, arrays: list[Array]) -> Any:
     op, operands = eqn.op, eqn.operands
     aval = eqn.results[0].aval
     is_symbolic = any(array.dtype == object for array in arrays)
-    if not is_symbolic and aval.dtype not in FLOATS:
+    if not is_symbolic:
         return op.numpy(*arrays, **eqn.params)
     lifted = [
         _lift(array, operand.aval.dtype)
@@ -149,12 +160,12 @@ def _formula(eqn: Eqn, arrays: list[Array], first: Aval) -> Any:
         return arrays[0]
     if op.name == "convert":
         return _each(lambda x: _converted(x, first.dtype, params["dtype"]), arrays)
+    if op.name in ("maximum", "minimum"):
+        return _each(lambda *xs: _extremum(list(xs), op.name == "maximum"), arrays)
     if op.is_elementwise:
         return _each(lambda *xs: meaning(op, xs, params), arrays)
     if op.name in _REDUCTIONS:
         return _reduced(arrays[0], params["axes"], _REDUCTIONS[op.name])
-    if op.name in ("iota", "constant"):
-        return op.numpy(**params)
     if op.name in ("argmax", "argmin", "sort", "argsort", "random_bits"):
         raise TypeError("its order depends on the values")
     return op.numpy(*arrays, **params)
