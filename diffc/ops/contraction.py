@@ -14,6 +14,7 @@ import numpy as np
 
 from diffc.errors import ShapeError
 from diffc.ir.aval import NUMBERS, Aval
+from diffc.ops import batching
 from diffc.ops.avals import need_dtype, need_same_dtype
 from diffc.ops.declare import Linear, Special, Waived, op
 from diffc.ops.term import GraphTerm
@@ -127,4 +128,5 @@ contract = op(
     body=Special("contract"),
     params=("spec",),
     dtypes=NUMBERS,
+    batching=batching.contract,
 )

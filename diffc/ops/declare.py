@@ -14,6 +14,7 @@ from typing import Any
 from diffc.errors import DiffcError, ShapeError
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Graph
+from diffc.ops.batching import Batching, along_axes, elementwise
 
 AvalRule = Callable[..., Aval | tuple[Aval, ...]]
 
@@ -200,6 +201,8 @@ class Op:
             it is ``numpy`` bit for bit, sums excepted (their bound grows with the terms).
         dtypes: dtypes that operand 0 (select: the last one) may have.
         arity: number of operands; None for any number.
+        batching: what an equation becomes when operands carry a batch axis; by default from the
+            kind of the body. None for region ops, and for ops without operands.
     """
 
     name: str
@@ -215,6 +218,7 @@ class Op:
     ulp: float = 0.0
     dtypes: frozenset[str] = frozenset()
     arity: int | None = None
+    batching: Batching | None = None
 
     def infer(
         self, avals: tuple[Aval, ...], params: Mapping[str, Any], regions: tuple[Graph, ...]
@@ -282,6 +286,7 @@ def op(
     results: int | None = 1,
     ulp: float = 0.0,
     dtypes: frozenset[str] = frozenset(),
+    batching: Batching | None = None,
 ) -> Op:
     """Declares an op and enters it into the registry.
 
@@ -311,9 +316,21 @@ def op(
         ulp=ulp,
         dtypes=dtypes or getattr(aval, "dtypes", frozenset()),
         arity=_arity(aval),
+        batching=batching or _batching(name, body, _arity(aval)),
     )
     register(declared)
     return declared
+
+
+def _batching(name: str, body: Body, arity: int | None) -> Batching | None:
+    """The rule that follows from the kind of the body."""
+    if isinstance(body, Map):
+        return elementwise
+    if isinstance(body, Fold):
+        return along_axes
+    if isinstance(body, Regional) or arity == 0:
+        return None
+    raise ValueError(f"op {name}: a body of this kind needs a facet batching")
 
 
 def _arity(rule: AvalRule) -> int | None:

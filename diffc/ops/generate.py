@@ -12,7 +12,8 @@ import numpy as np
 
 from diffc.errors import ShapeError
 from diffc.ir.aval import ANY, DTYPES, NUMBERS, Aval, aval
-from diffc.ops.avals import need_dims, need_dtype, need_known_dtype, need_shape, text
+from diffc.ops.avals import need_dims, need_dtype, need_known_dtype, need_shape, product, text
+from diffc.ops.batching import Batched, shifted
 from diffc.ops.declare import Generate, Special, Waived, Zero, op
 from diffc.ops.term import ArrayTerm, GraphTerm
 
@@ -118,6 +119,27 @@ def _random_bits(key: Array, *, shape: tuple[int, ...]) -> Array:
     return np.asarray(bits, np.uint32).reshape(shape)
 
 
+def _batched_bits(eqn: Batched) -> GraphTerm:
+    """The formula itself: each batch has its own key, the counters are the same."""
+    (keys,), shape = eqn.operands, eqn.params["shape"]
+    counters = positions(keys, (product(shape),), 0)
+    words = [counters >> 32, counters & 0xFFFFFFFF]
+    high, low = (
+        word.call("convert", dtype="u32")
+        .call("reshape", shape=shape)
+        .call("broadcast", shape=(eqn.size, *shape), axes=shifted(range(len(shape))))
+        for word in words
+    )
+    key0, key1 = (
+        keys.call("slice", start=(0, k), stop=(eqn.size, k + 1), step=(1, 1))
+        .call("reshape", shape=(eqn.size,))
+        .call("broadcast", shape=(eqn.size, *shape), axes=(0,))
+        for k in range(2)
+    )
+    bits: GraphTerm = threefry(key0, key1, high, low)[0]
+    return bits
+
+
 random_bits = op(
     "random_bits",
     doc="Random words: threefry-2x32 of the key and each element's row-major position, word 0.",
@@ -128,4 +150,5 @@ random_bits = op(
     body=Special("random_bits"),
     params=("shape",),
     dtypes=frozenset({"u32"}),
+    batching=_batched_bits,
 )

@@ -14,6 +14,7 @@ import numpy as np
 from diffc.errors import ExecutionError, ShapeError
 from diffc.ir.aval import ANY, INTEGERS, NUMBERS, Aval, aval
 from diffc.ir.graph import literal
+from diffc.ops import batched_indexing
 from diffc.ops.avals import (
     is_known_zero,
     is_less,
@@ -116,6 +117,7 @@ def _gather(x: Array, *indices: Array, axes: Axes, mode: str) -> Array:
         return np.zeros(inside.shape + front.shape[len(axes) :], x.dtype)
     found = np.asarray(front[_clipped(x, indices, axes)])
     if mode == "fill" and not inside.all():
+        found = found.copy()  # indexing by scalars gives a view
         found[~inside] = 0
     return found
 
@@ -148,6 +150,7 @@ gather = op(
     body=Special("gather"),
     params=("axes", "mode"),
     dtypes=ANY,
+    batching=batched_indexing.gather,
 )
 
 
@@ -266,6 +269,7 @@ scatter = op(
     body=Special("scatter"),
     params=("axes", "mode", "combine"),
     dtypes=ANY,
+    batching=batched_indexing.scatter,
 )
 
 
@@ -314,6 +318,7 @@ dynamic_slice = op(
     body=Special("dynamic_slice"),
     params=("sizes",),
     dtypes=ANY,
+    batching=batched_indexing.dynamic_slice,
 )
 
 
@@ -349,4 +354,5 @@ dynamic_update_slice = op(
     derivative=Linear(_dynamic_update_slice_transpose, operands=(0, 1)),
     body=Special("dynamic_update_slice"),
     dtypes=ANY,
+    batching=batched_indexing.dynamic_update_slice,
 )

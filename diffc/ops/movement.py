@@ -16,6 +16,7 @@ from diffc.errors import ShapeError
 from diffc.ir.aval import ANY, Aval, aval
 from diffc.ir.graph import literal
 from diffc.ir.index import TRUE, Dim, eq, ge, is_nonnegative, lt, ravel, unravel
+from diffc.ops import batching
 from diffc.ops.avals import (
     is_known_zero,
     is_less,
@@ -91,6 +92,7 @@ reshape = op(
     body=Move(_reshape_access),
     params=("shape",),
     dtypes=ANY,
+    batching=batching.reshape,
 )
 
 
@@ -123,6 +125,7 @@ transpose = op(
     ),
     params=("perm",),
     dtypes=ANY,
+    batching=batching.transpose,
 )
 
 
@@ -163,6 +166,7 @@ broadcast = op(
     ),
     params=("shape", "axes"),
     dtypes=ANY,
+    batching=batching.broadcast,
 )
 
 
@@ -191,6 +195,7 @@ reverse = op(
     body=Move(_reverse_access),
     params=("axes",),
     dtypes=ANY,
+    batching=batching.along_axes,
 )
 
 
@@ -252,6 +257,7 @@ slice_ = op(
     body=Move(_slice_access),
     params=("start", "stop", "step"),
     dtypes=ANY,
+    batching=batching.slice_,
 )
 
 
@@ -324,6 +330,7 @@ pad = op(
     body=Move(_pad_access),
     params=("low", "high", "interior"),
     dtypes=ANY,
+    batching=batching.pad,
 )
 
 
@@ -384,4 +391,5 @@ concat = op(
     body=Move(_concat_access),
     params=("axis",),
     dtypes=ANY,
+    batching=batching.concat,
 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from diffc.ir.aval import ANY, NUMBERS, Aval
 from diffc.ops.avals import need_axes, need_dtype
+from diffc.ops.batching import along_axes
 from diffc.ops.declare import Linear, Linearized, Special, Waived, Zero, op
 from diffc.ops.generate import positions
 from diffc.ops.reduction import wide
@@ -44,6 +45,7 @@ cumsum = op(
     body=Special("cumsum"),
     params=("axis", "reverse"),
     dtypes=NUMBERS,
+    batching=along_axes,
 )
 
 
@@ -77,6 +79,7 @@ sort = op(
     body=Special("sort"),
     params=("axis",),
     dtypes=ANY,
+    batching=along_axes,
 )
 
 
@@ -95,4 +98,5 @@ argsort = op(
     body=Special("sort"),
     params=("axis",),
     dtypes=ANY,
+    batching=along_axes,
 )

@@ -16,6 +16,7 @@ from diffc.errors import ShapeError
 from diffc.ir.aval import ANY, NUMBERS, Aval
 from diffc.ir.index import TRUE, Dim
 from diffc.ops.avals import is_less, need_axes, need_dims, need_dtype, need_length, text
+from diffc.ops.batching import windows
 from diffc.ops.declare import Linear, Move, Special, Waived, op
 
 Array = np.ndarray[Any, Any]
@@ -100,6 +101,7 @@ window = op(
     body=Move(_window_access),
     params=_PARAMS,
     dtypes=ANY,
+    batching=windows,
 )
 
 
@@ -141,4 +143,5 @@ overlap_add = op(
     body=Special("overlap_add"),
     params=(*_PARAMS, "shape"),
     dtypes=NUMBERS,
+    batching=windows,
 )

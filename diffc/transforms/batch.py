@@ -1,0 +1,166 @@
+"""``batch``: a graph that does for a whole batch what a graph does for one.
+
+Before: ``f(x: f32[3], w: f32[3]) = sum(x * w)``. After, with ``x`` batched by 8:
+``f(x: f32[8,3], w: f32[3]) = sum(x * broadcast(w), axes=[1])``. The batch is the first axis of
+every batched value; what no batched input reaches stays as it is. What an equation becomes is a
+facet of its op; region ops get batched regions. Which carries of a scan are batched is a fixpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from diffc.errors import InternalError
+from diffc.ir.graph import Builder, Eqn, Graph, Operand, prune
+from diffc.ops.batching import Batched, from_front, spread_front, to_front
+from diffc.ops.term import GraphTerm
+
+if TYPE_CHECKING:
+    from diffc.ir.index import Dim
+
+Mask = tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """``graph`` on inputs with a batch axis in front, where ``inputs`` says so.
+
+    ``outputs`` says which of its outputs have a batch axis in front.
+    """
+
+    graph: Graph
+    inputs: Mask
+    outputs: Mask
+    size: Dim
+
+
+#: a region op's rule: (builder, eqn, operands, which are batched, size) -> (results, which are
+#: batched).
+RegionRule = Callable[
+    [Builder, Eqn, Sequence[Operand], Mask, "Dim"], tuple[Sequence[Operand], Sequence[bool]]
+]
+BATCH_RULES: dict[str, RegionRule] = {}
+
+_BATCHES: WeakKeyDictionary[Graph, dict[tuple[Mask, Mask, Dim], Batch]] = WeakKeyDictionary()
+
+
+def batch(
+    graph: Graph, mask: Sequence[bool], size: Dim, instantiate: Sequence[bool] | None = None
+) -> Batch:
+    """Batches a graph.
+
+    Args:
+        graph: what is to be done for each element of the batch.
+        mask: which inputs are batched; they get a new first axis.
+        size: length of that axis.
+        instantiate: outputs that get a batch axis even if no batched input reaches them.
+    """
+    inputs = tuple(mask)
+    wanted = (False,) * len(graph.outputs) if instantiate is None else tuple(instantiate)
+    known = _BATCHES.setdefault(graph, {})
+    key = (inputs, wanted, size)
+    found = known.get(key)
+    if found is None:
+        found = known[key] = _batch(graph, inputs, wanted, size)
+    return found
+
+
+def _batch(graph: Graph, mask: Mask, wanted: Mask, size: Dim) -> Batch:
+    builder = Builder(f"{graph.name}_batch")
+    env: dict[Operand, Operand] = {}
+    batched: set[Operand] = set()
+    for value, is_batched in zip(graph.inputs, mask, strict=True):
+        aval = value.aval
+        if is_batched:
+            aval = aval.with_shape((size, *aval.shape))
+            batched.add(value)
+        env[value] = builder.input(aval, value.name)
+    for eqn in graph.eqns:
+        flags = tuple(operand in batched for operand in eqn.operands)
+        if not any(flags):
+            builder.copy(eqn, env)
+            continue
+        builder.loc = eqn.loc
+        operands = [env.get(operand, operand) for operand in eqn.operands]
+        results, on = _batch_eqn(builder, eqn, operands, flags, size)
+        for old, new, is_batched in zip(eqn.results, results, on, strict=True):
+            env[old] = new
+            if is_batched:
+                batched.add(old)
+    outputs = [env.get(output, output) for output in graph.outputs]
+    found = tuple(output in batched for output in graph.outputs)
+    outputs = [
+        _spread(builder, output, size) if want and not on else output
+        for output, want, on in zip(outputs, wanted, found, strict=True)
+    ]
+    both = tuple(map(bool.__or__, wanted, found))
+    return Batch(prune(builder.build(outputs)), mask, both, size)
+
+
+def _batch_eqn(
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], mask: Mask, size: Dim
+) -> tuple[Sequence[Operand], Sequence[bool]]:
+    if eqn.op.is_regional:
+        return BATCH_RULES[eqn.op.name](builder, eqn, operands, mask, size)
+    if eqn.op.batching is None:
+        raise InternalError(f"op {eqn.op.name} has no batching")
+    terms = tuple(GraphTerm(builder, operand) for operand in operands)
+    result: GraphTerm = eqn.op.batching(Batched(eqn.op.name, terms, mask, size, eqn.params))
+    needed = (size, *eqn.result.aval.shape)
+    if result.aval is not eqn.result.aval.with_shape(needed):
+        raise InternalError(f"batching {eqn.op.name} gives {result.aval}, needs shape {needed}")
+    return (result.operand,), (True,)
+
+
+def _spread(builder: Builder, operand: Operand, size: Dim) -> Operand:
+    return spread_front(GraphTerm(builder, operand), size).operand
+
+
+# --- region ops -------------------------------------------------------------------------------
+
+
+def batch_call(
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], mask: Mask, size: Dim
+) -> tuple[Sequence[Operand], Sequence[bool]]:
+    """A call of the batched callee."""
+    (callee,) = eqn.regions
+    made = batch(callee, mask, size)
+    return builder.emit(eqn.op, operands, eqn.params, (made.graph,), eqn.loc), made.outputs
+
+
+def _batch_scan(
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], mask: Mask, size: Dim
+) -> tuple[Sequence[Operand], Sequence[bool]]:
+    """One scan of the batched body; slices and stacks have the batch behind the steps."""
+    (body,) = eqn.regions
+    first, count = eqn.params["consts"], eqn.params["carry"]
+    last = first + count
+    flags = list(mask)
+    while True:
+        made = batch(body, flags, size)
+        grown = list(map(bool.__or__, flags[first:last], made.outputs[:count]))
+        if grown == flags[first:last]:
+            break
+        flags[first:last] = grown
+    stays = [False] * (len(body.outputs) - count)
+    made = batch(body, flags, size, [*grown, *stays])
+    given: list[Operand] = []
+    for i, (operand, was, on) in enumerate(zip(operands, mask, flags, strict=True)):
+        term = GraphTerm(builder, operand)
+        if on and not was:
+            term = spread_front(term, size)
+        if on and i >= last:
+            term = from_front(term, 1)
+        given.append(term.operand)
+    results = builder.emit(eqn.op, given, eqn.params, (made.graph,), eqn.loc)
+    moved = [
+        to_front(GraphTerm(builder, result), 1).operand if on and i >= count else result
+        for i, (result, on) in enumerate(zip(results, made.outputs, strict=True))
+    ]
+    return moved, made.outputs
+
+
+BATCH_RULES.update(call=batch_call, scan=_batch_scan)
