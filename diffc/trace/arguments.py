@@ -71,10 +71,8 @@ def argument(x: Any) -> Arg | None:
     kind = type(x)
     if kind is Tracer:
         return Arg(dtype_key(x), x.aval.shape, x)
-    if kind is float or kind is int:
+    if kind is float or kind is int or kind is bool:
         return Arg(kind, (), x)
-    if kind is bool:
-        return Arg("bool", (), x)
     if isinstance(x, np.generic):
         try:
             return Arg(dtype_name(x.dtype), (), x)

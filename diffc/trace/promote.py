@@ -1,7 +1,7 @@
 """NumPy's promotion rules, asked of NumPy itself: a ufunc knows which loop its operands take.
 
-Operands are described by keys: the short name of a dtype, or Python's ``int`` or ``float`` for a
-weak scalar (NEP 50). Answers are remembered.
+Operands are described by keys: the short name of a dtype, or Python's ``bool``, ``int`` or
+``float`` for a weak scalar (NEP 50). Answers are remembered.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Loop = tuple[tuple[str, ...], tuple[str, ...]]
 
 _LOOPS: dict[tuple[Any, ...], Loop] = {}
 _COMMON: dict[tuple[Key, ...], str] = {}
-WEAK: dict[type[Any], str] = {int: "i64", float: "f64"}
+WEAK: dict[type[Any], str] = {bool: "bool", int: "i64", float: "f64"}
 
 
 def loop(ufunc: np.ufunc, keys: tuple[Key, ...]) -> Loop:
@@ -35,7 +35,10 @@ def loop(ufunc: np.ufunc, keys: tuple[Key, ...]) -> Loop:
 
 
 def _loop(ufunc: np.ufunc, keys: tuple[Key, ...]) -> Loop:
-    asked = tuple(DTYPES[key] if isinstance(key, str) else key for key in keys)
+    asked = tuple(
+        DTYPES[key] if isinstance(key, str) else np.dtype(bool) if key is bool else key
+        for key in keys
+    )
     try:
         found = ufunc.resolve_dtypes(asked + (None,) * ufunc.nout)
         if any(dtype.hasobject for dtype in found):  # comparisons of two Python numbers

@@ -360,7 +360,7 @@ def abstract(leaf: Any, path: str = "argument", *, concrete: bool = False) -> Ab
             raise DtypeError(f"{path}: {error}", location=line()) from None
         return Abstract(found, False, isinstance(leaf, np.generic), value)
     if isinstance(leaf, bool):
-        return Abstract(aval("bool"), False, True, value)
+        return Abstract(aval("bool"), True, True, value)
     if isinstance(leaf, int):
         return Abstract(aval("i64"), True, True, value)
     if isinstance(leaf, float):

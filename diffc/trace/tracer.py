@@ -474,8 +474,11 @@ def _method(name: str) -> Callable[..., Any]:
 _install()
 
 
+_PYTHON: dict[str, type[Any]] = {"bool": bool, "i64": int, "f64": float}
+
+
 def dtype_key(x: Tracer) -> Any:
     """How promotion sees a tracer: a dtype's short name, or the type of a weak scalar."""
     if not x.weak:
         return x.aval.dtype
-    return float if x.aval.dtype == "f64" else int if x.aval.dtype == "i64" else x.aval.dtype
+    return _PYTHON[x.aval.dtype]

@@ -24,6 +24,7 @@ _COMPARISONS = frozenset(
 _OWN: dict[Any, str] = {np.matmul: "matmul", np.vecdot: "vecdot", np.divmod: "divmod"}
 
 
+_ON_PYTHON_BOOLS = _COMPARISONS | {np.bitwise_and, np.bitwise_or, np.bitwise_xor}
 _OWN_RULES = frozenset((np.power, np.matmul, np.divmod))
 
 
@@ -43,12 +44,21 @@ def operator(ufunc: np.ufunc, *operands: Any) -> Any:
         if found is None:
             return NotImplemented
         args.append(found)
-    if ufunc is np.power:
-        return power(args[0], args[1], weak=all(isinstance(a.key, type) for a in args))
     if ufunc is np.matmul:
         return FUNCTIONS["matmul"](*operands)
     weak = all(isinstance(a.key, type) for a in args)
+    if weak and ufunc not in _ON_PYTHON_BOOLS:
+        args = [_as_int(a) if a.key is bool else a for a in args]
+    if ufunc is np.power:
+        return power(args[0], args[1], weak=weak)
     return elementwise(ufunc, args, weak=weak)
+
+
+def _as_int(a: Arg) -> Arg:
+    """A Python bool in Python's arithmetic."""
+    if not isinstance(a.source, Tracer):
+        return Arg(int, (), int(a.source))
+    return Arg(int, (), wrap(a.to("i64"), weak=True))
 
 
 def elementwise(ufunc: np.ufunc, args: list[Arg], *, weak: bool = False, dtype: Any = None) -> Any:
@@ -77,10 +87,10 @@ def elementwise(ufunc: np.ufunc, args: list[Arg], *, weak: bool = False, dtype: 
     )
     if ufunc in _COMPARISONS:
         value = _compare(ufunc, args, ins, shape, formula)
-        return wrap(value)
+        return wrap(value, weak=weak)
     found = formula(*[a.to(want, shape) for a, want in zip(args, ins, strict=True)])
     if ufunc.nout == 1:
-        return wrap(o.cast(found, outs[0]), weak=weak and outs[0] in ("i64", "f64"))
+        return wrap(o.cast(found, outs[0]), weak=weak and outs[0] in ("bool", "i64", "f64"))
     return tuple(wrap(o.cast(one, out), weak=weak) for one, out in zip(found, outs, strict=True))
 
 
@@ -92,6 +102,8 @@ def _compare(
     unknown_int = any(a.key is int and isinstance(a.source, Tracer) for a in args)
     if unknown_int and left in INTEGERS and left not in ("i64", "u64"):
         return formula(*[a.to("i64", shape) for a in args])  # type: ignore[no-any-return]
+    if unknown_int and left == "u64":
+        left, right = ins = tuple("i64" if a.key is int else "u64" for a in args)
     if left == right:
         for position, a in enumerate(args):
             source = a.source

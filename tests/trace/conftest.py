@@ -20,7 +20,7 @@ def run(function, *args, **options):
     outputs = evaluate(traced.graph, arrays)
     for out, weak in zip(outputs, traced.out_weak, strict=False):
         assert isinstance(out, np.ndarray)
-        assert not weak or out.dtype in (np.int64, np.float64)
+        assert not weak or out.dtype in (np.bool_, np.int64, np.float64)
     result = tree.unflatten(traced.out_tree, outputs[: traced.num_results])
     written = dict(zip(traced.written, outputs[traced.num_results :], strict=True))
     after = [written.get(i, leaf) for i, leaf in enumerate(leaves)]

@@ -158,7 +158,7 @@ def test_weak_arguments_stay_weak():
     traced, outs = values(f, x, 0.5, 3)
     want = f(x, 0.5, 3)
     assert [o.dtype for o in outs] == [np.asarray(w).dtype for w in want]
-    assert traced.out_weak == (False, True, True, True, False, False, False, True)
+    assert traced.out_weak == (False, True, True, True, True, False, False, True)
 
 
 def test_names_and_paths():

@@ -25,7 +25,10 @@ def compare(check, function, *args):
     """The same dtype and value, or an error from both."""
     try:
         with np.errstate(all="ignore"):
-            function(*args)
+            if isinstance(function(*args), int) and abs(function(*args)) >= 2**63:
+                return  # Python's unbounded integers
+    except ZeroDivisionError:  # Python's numbers, where NumPy's give inf
+        return
     except (TypeError, OverflowError) as error:
         with pytest.raises((type(error), TypeError)):
             check(function, *args)
