@@ -173,7 +173,7 @@ def abstract_leaf(leaf: Leaf) -> Abstract:
     if kind is Tracer:
         return Abstract(leaf.aval, leaf.weak, leaf.scalar)
     if kind in SCALARS:
-        return Abstract(aval(SCALARS[kind]), kind is not bool, True)
+        return Abstract(aval(SCALARS[kind]), True, True)
     try:
         return Abstract(aval(dtype_name(leaf.dtype), leaf.shape))
     except ValueError as error:
