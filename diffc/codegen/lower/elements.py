@@ -136,7 +136,7 @@ class Elements:
         if isinstance(body, Special) and body.kind == "random_bits":
             return self._random_bits(eqn, indices)
         if isinstance(body, Special) and body.kind == "constant":
-            return [], lambda _: self._constant(eqn, indices)
+            return self._sources(indices), lambda _: self._constant(eqn, indices)
         at = f" at {eqn.loc}" if eqn.loc else ""
         raise InternalError(f"{eqn.op.name}{at} is read at {indices}, where it is not at hand")
 
