@@ -97,7 +97,7 @@ def _contract(x: Array, y: Array, *, spec: str) -> Array:
     a = arrange(x, left, batch + only_left + summed, batch, only_left, summed)
     b = arrange(y, right, batch + summed + only_right, batch, summed, only_right)
     found = batch + only_left + only_right
-    product = np.matmul(a, b).reshape([dims[letter] for letter in found])
+    product = (np.matmul(a, b) if summed else a * b).reshape([dims[letter] for letter in found])
     arranged = product.transpose([found.index(letter) for letter in result])
     return np.asarray(arranged).astype(dtype, copy=False)
 
