@@ -111,15 +111,18 @@ def access(expr: Expr, vars: Iterable[Var]) -> Access | None:
 
 
 def is_contraction(stmt: Stmt) -> bool:
-    """Whether a statement is the nest of a contraction."""
-    return isinstance(stmt, Par) and any(isinstance(inner, Contract) for inner in stmt.body)
+    """Whether a statement is the nest of one contraction: that, then stores."""
+    if not isinstance(stmt, Par) or not stmt.body or not isinstance(stmt.body[0], Contract):
+        return False
+    return all(isinstance(inner, Store) for inner in stmt.body[1:])
 
 
 def is_tiled(stmt: Stmt) -> bool:
     """Whether a statement is the nest of a contraction that knows how it runs."""
-    return isinstance(stmt, Par) and any(
-        isinstance(inner, Contract) and inner.how is not None for inner in stmt.body
-    )
+    if not isinstance(stmt, Par) or not stmt.body:
+        return False
+    first = stmt.body[0]
+    return isinstance(first, Contract) and first.how is not None
 
 
 def contraction(par: Par) -> Contraction:
