@@ -8,7 +8,8 @@ from diffc.ops.registry import find
 
 KINDS = (
     *("unary", "binary", "binary", "literal", "transpose", "reshape", "spread", "reverse", "sum"),
-    *("max", "contract", "cumsum", "scatter", "pad", "call", "scan", "costly"),
+    *("max", "contract", "cumsum", "scatter", "pad", "call", "scan", "costly", "gather", "start"),
+    *("update", "argmax", "window", "overlap", "sort", "iota", "softmax", "concat", "bits"),
 )
 SHAPES = ((3, 4), (4,), (3,), (4, 3), (12,), (1, 4))
 
@@ -98,12 +99,70 @@ class Draw:
         elif kind == "pad" and ndim == 1 and shape[0] == 3:
             value = literal(1.0, aval("f64"))
             yield self.op(builder, "pad", x, value, low=(1,), high=(0,), interior=(0,))
+        elif kind == "gather" and ndim:
+            index = self.index(builder, x, (pick([1, 3]),))
+            mode = pick(["clip", "fill"])
+            yield self.op(builder, "gather", x, index, axes=(ndim - 1,), mode=mode)
+        elif kind == "start" and ndim == 1 and shape[0] >= 3:
+            start = self.op(builder, "reshape", self.index(builder, x, (1,)), shape=())
+            yield self.op(builder, "dynamic_slice", x, start, sizes=(3,))
+        elif kind == "update" and ndim == 2 and shape[0] == 3:
+            part = self.op(builder, "slice", x, start=(0, 0), stop=(2, shape[1]), step=(1, 1))
+            start = self.op(builder, "reshape", self.index(builder, x, (1,)), shape=())
+            zero = literal(0, aval("i64"))
+            yield self.op(builder, "dynamic_update_slice", x, part, start, zero)
+        elif kind == "argmax" and ndim:
+            found = self.op(builder, pick(["argmax", "argmin"]), x, axis=pick(range(ndim)))
+            yield self.op(builder, "convert", found, dtype="f64")
+        elif kind in ("window", "overlap") and ndim and shape[-1] >= 3:
+            names = {"axes": (ndim - 1,), "sizes": (2,), "strides": (1,), "dilations": (1,)}
+            windows = self.op(builder, "window", x, **names)
+            if kind == "window":
+                yield self.op(builder, pick(["sum", "max"]), windows, axes=(ndim,))
+            else:
+                yield self.op(builder, "overlap_add", windows, shape=shape, **names)
+        elif kind == "sort" and ndim:
+            yield self.op(builder, "sort", x, axis=pick(range(ndim)))
+        elif kind == "iota" and ndim:
+            found = self.op(builder, "iota", dtype="f64", shape=shape, axis=ndim - 1)
+            yield self.op(builder, "add", x, found)
+        elif kind == "softmax" and ndim == 2:
+            found = x
+            for name in ("max", "sum"):
+                kept = self.op(builder, name, found, axes=(1,))
+                spread = self.op(builder, "broadcast", kept, shape=shape, axes=(0,))
+                root = self.op(builder, "sqrt", self.op(builder, "abs", found))
+                found = self.op(builder, "sub", self.op(builder, "floor", root), spread)
+            yield found
+            yield self.op(builder, "sum", found, axes=(0,))
+        elif kind == "concat" and ndim:
+            same = [y for y in values if y.aval == x.aval]
+            both = self.op(builder, "concat", x, pick(same), axis=ndim - 1)
+            low, high = (0,) * ndim, (*shape[:-1], shape[-1] + 1)
+            part = self.op(builder, "slice", both, start=low, stop=high, step=(1,) * ndim)
+            yield self.op(builder, "neg", part) if shape[-1] > 5 else part
+        elif kind == "bits" and ndim:
+            word = self.op(builder, "convert", self.op(builder, "abs", x), dtype="u32")
+            flat = self.op(builder, "reshape", word, shape=(x.aval.size,))
+            if x.aval.size >= 2:
+                key = self.op(builder, "slice", flat, start=(0,), stop=(2,), step=(1,))
+                bits = self.op(builder, "random_bits", key, shape=shape)
+                few = self.op(builder, "shift_right", bits, literal(29, bits.aval))
+                yield self.op(builder, "convert", few, dtype="f64")
         elif kind == "call" and self.depth:
             inner = Draw(self.random.randrange(10**9), self.depth - 1)
             graph = inner.graph(5, shapes=(shape, shape), outputs=(shape, (4,)))
             yield from builder.emit(find("call"), (x, x), {}, (graph,))
         elif kind == "scan" and self.depth:
             yield from self.scan(builder, values, x)
+
+    def index(self, builder: Builder, x: Value, shape: tuple) -> Value:
+        """Small integers, some out of bounds, that depend on ``x``."""
+        total = self.op(builder, "max", x, axes=tuple(range(x.aval.ndim)))
+        whole = self.op(builder, "convert", total, dtype=self.random.choice(["i64", "i32"]))
+        spread = self.op(builder, "broadcast", whole, shape=shape, axes=())
+        steps = {"dtype": whole.aval.dtype, "shape": shape, "axis": 0}
+        return self.op(builder, "sub", spread, self.op(builder, "iota", **steps))
 
     def scan(self, builder: Builder, values: list[Value], x: Value):
         """One constant, two carries, one slice; the carries may be swapped or passed on."""

@@ -277,7 +277,7 @@ class _Routine:
     def _memory(self, peak: int, least: int, slots: list[Slot], spaces: list[Workspace]) -> Memory:
         entries = [
             Entry(
-                " = ".join(buffer.name for buffer in slot.members),
+                _joined([buffer.name for buffer in slot.members]),
                 str(slot.members[0].aval),
                 self.offsets[slot],
                 slot.nbytes,
@@ -321,3 +321,10 @@ class _Routine:
                 inner = self.allocator.known[callee].guards
                 found += [(space.offset + offset, nbytes) for offset, nbytes in inner]
         return tuple(sorted(found))
+
+
+def _joined(names: list[str]) -> str:
+    """The names of values that follow one another in one place, the middle of many left out."""
+    if len(names) > 3:
+        names = [names[0], f"... ({len(names) - 2} more)", names[-1]]
+    return " = ".join(names)
