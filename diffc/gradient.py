@@ -8,7 +8,7 @@ from typing import Any
 
 from diffc import tree
 from diffc.errors import DtypeError, ShapeError, TraceError, UsageError
-from diffc.ir.graph import Builder, Graph, literal
+from diffc.ir.graph import Builder, Graph, Operand, literal
 from diffc.jitted import Compiled, Derivation, Jitted, abstract_leaf, as_leaf, identifier
 from diffc.optimize import optimize
 from diffc.pipeline import Compilation
@@ -95,7 +95,7 @@ class Gradient:
             seeds = [literal(1, plain.outputs[0].aval)] if made.active_outputs[0] else []
             outputs = builder.inline(made.graph, [*inputs, *seeds])
             values, gradients = outputs[:count], outputs[count:]
-            return builder.build([*self._kept(values), *gradients])
+            return builder.build([*self._kept(values), *self._ordered(gradients, args)])
 
         return Derivation(graph, self._out_tree(traced, args))
 
@@ -109,6 +109,15 @@ class Gradient:
                     hint="argnums counts positional arguments from 0",
                 )
         return tuple(position % len(args) for position in positions)
+
+    def _ordered(self, gradients: Sequence[Operand], args: Sequence[Any]) -> list[Operand]:
+        """Gradients in the order of ``argnums``, given in the order of the arguments."""
+        rest = iter(gradients)
+        by_position = {
+            position: [next(rest) for _ in range(tree.structure(args[position]).num_leaves)]
+            for position in sorted(set(self._positions(args)))
+        }
+        return [leaf for position in self._positions(args) for leaf in by_position[position]]
 
     def _active(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[bool]:
         wanted = set(self._positions(args))
