@@ -14,6 +14,7 @@ from diffc.api import (
     stop_gradient,
     value_and_grad,
     vjp,
+    vmap,
 )
 from diffc.errors import (
     DiffcError,
@@ -44,4 +45,5 @@ __all__ = [
     "stop_gradient",
     "value_and_grad",
     "vjp",
+    "vmap",
 ]
