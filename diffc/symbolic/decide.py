@@ -35,11 +35,16 @@ def is_zero(gap: Any) -> bool:
     """Whether SymPy shows that an expression is zero (away from ties)."""
     if gap == 0 or sympy.expand(gap) == 0:
         return True
+    if gap.has(sympy.Max, sympy.Min):
+        gap = gap.rewrite(sympy.Piecewise)
     if gap.has(*_CHOICES):
         return _is_zero_in_each_case(gap)
     if gap.count_ops() > SIMPLIFY_UP_TO:
         return False
-    return any(sympy.simplify(form) == 0 for form in (gap, gap.rewrite(sympy.exp)))
+    if any(sympy.simplify(form) == 0 for form in (gap, gap.rewrite(sympy.exp))):
+        return True
+    # of real numbers, only 0 has the exponential 1; sums of logarithms become products
+    return bool(gap.has(sympy.log)) and sympy.simplify(sympy.exp(sympy.expand(gap))) == 1
 
 
 _CHOICES = (sympy.Piecewise, sympy.Abs, sympy.sign, sympy.Heaviside, sympy.Rel)

@@ -58,7 +58,8 @@ class Formulas:
 
 def why_not(graph: Graph, leaves: int) -> str | None:
     """Why a graph is not compared with SymPy; None if it is. ``leaves`` inputs are arguments."""
-    count = sum(int(value.aval.size) for value in graph.inputs[:leaves] if value.aval.is_float)  # type: ignore[arg-type]  # ints only
+    sizes = [value.aval.size for value in graph.inputs[:leaves] if value.aval.is_float]
+    count = sum(size for size in sizes if isinstance(size, int))  # the pipeline has ints only
     if count == 0:
         return "it has no float arguments"
     if count > SCALARS_UP_TO:

@@ -118,7 +118,10 @@ def _lift(array: Array, dtype: str) -> Array:
     """Exact expressions for the elements."""
     lifted = np.empty(array.shape, object)
     for index in np.ndindex(array.shape):
-        lifted[index] = exact(array[index], dtype)
+        item: Any = array[index]
+        while isinstance(item, np.ndarray):  # stacked results of a scan
+            item = item.item()
+        lifted[index] = exact(item, dtype)
     return lifted
 
 

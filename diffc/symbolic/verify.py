@@ -115,7 +115,8 @@ def _example(arg: Any) -> Any:
     def leaf_of(leaf: Any) -> Any:
         if not isinstance(leaf, Abstract):
             return leaf
-        zeros = np.zeros(leaf.aval.shape, leaf.aval.numpy)  # type: ignore[arg-type]  # ints only
+        shape: Any = leaf.aval.shape
+        zeros = np.zeros(shape, leaf.aval.numpy)
         return zeros.item() if leaf.scalar else zeros
 
     return tree.map(leaf_of, arg)
