@@ -72,4 +72,4 @@ def normal(key: Any, shape: Shape = (), dtype: Any = np.float64) -> Any:
 
 def bernoulli(key: Any, p: float = 0.5, shape: Shape = ()) -> Any:
     """True with probability ``p``."""
-    return _unit(key, shape, np.dtype(np.float32)) < np.float32(p)
+    return _unit(key, shape, np.dtype(np.float32)) < p
