@@ -56,7 +56,7 @@ div = op(
     sympy="x/y",
     domain="Ne(y, 0)",
     derivative=Partials(lambda x, y, out: (1 / y, -(out / y))),
-    body=Map(lambda x, y: x / y, cheap=False),
+    body=Map(lambda x, y: x / y, price=2.0),
 )
 
 neg = op(
@@ -99,7 +99,7 @@ sqrt = op(
     sympy="sqrt(x)",
     domain="x > 0",
     derivative=Partials(lambda x, out: (0.5 / out,)),
-    body=Map(lambda x: x.call("sqrt"), cheap=False),
+    body=Map(lambda x: x.call("sqrt"), price=2.0),
 )
 
 rsqrt = op(
@@ -110,7 +110,7 @@ rsqrt = op(
     sympy="1/sqrt(x)",
     domain="x > 0",
     derivative=Partials(lambda x, out: (-0.5 * (out * out * out),)),
-    body=Map(lambda x: 1 / x.call("sqrt"), cheap=False),
+    body=Map(lambda x: 1 / x.call("sqrt"), price=2.0),
 )
 
 floor_divide = op(
@@ -121,7 +121,7 @@ floor_divide = op(
     sympy="floor(x/y)",
     domain="Ne(y, 0) & Ne(x/y, floor(x/y))",
     derivative=Zero("it is constant between the jumps"),
-    body=Map(lambda x, y: x.call("floor_divide", y), cheap=False),
+    body=Map(lambda x, y: x.call("floor_divide", y), price=4.0),
 )
 
 remainder = op(
@@ -132,7 +132,7 @@ remainder = op(
     sympy="x - y*floor(x/y)",
     domain="Ne(y, 0) & Ne(x/y, floor(x/y))",
     derivative=Partials(lambda x, y, out: (1, -x.call("floor_divide", y))),
-    body=Map(lambda x, y: x.call("remainder", y), cheap=False),
+    body=Map(lambda x, y: x.call("remainder", y), price=4.0),
 )
 
 
@@ -151,7 +151,7 @@ pow_ = op(
     sympy="x**y",
     domain="x > 0",
     derivative=Partials(_pow_partials),
-    body=Map(lambda x, y: x.call("pow", y), cheap=False),
+    body=Map(lambda x, y: x.call("pow", y), price=16.0),
     ulp=2.0,
 )
 

@@ -120,12 +120,18 @@ Derivative = Fact | ByParams
 class Map:
     """Elementwise: ``formula(*operands, **params)`` on loop terms gives the element of the result.
 
-    The loop scalars are the ops of the same names. ``cheap``: computing it again costs less than a
-    load, so fusion may duplicate it.
+    The loop scalars are the ops of the same names. ``price``: how many bytes of memory traffic cost
+    as much as computing one element (of four bytes); what is cheap is computed again rather than
+    kept.
     """
 
     formula: Callable[..., Any]
-    cheap: bool = True
+    price: float = 0.25
+
+    @property
+    def cheap(self) -> bool:
+        """Whether computing it again costs less than a load."""
+        return self.price < 1.0
 
 
 @dataclass(frozen=True, slots=True)

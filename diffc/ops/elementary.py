@@ -57,7 +57,7 @@ def _declare(name: str, doc: str, sympy: str, partial: Any, domain: str = "True"
         sympy=sympy,
         domain=domain,
         derivative=Partials(lambda x, out: (partial(x, out),)),
-        body=Map(unary(name), cheap=False),
+        body=Map(unary(name), price=4.0 if name in ("exp", "exp2", "log", "log2") else 8.0),
         ulp=ULP[name],
     )
 
@@ -154,6 +154,6 @@ arctan2 = op(
     sympy="atan2(x, y)",
     domain="Ne(x, 0) | (y > 0)",
     derivative=Partials(_arctan2_partials),
-    body=Map(lambda x, y: x.call("arctan2", y), cheap=False),
+    body=Map(lambda x, y: x.call("arctan2", y), price=16.0),
     ulp=ULP["arctan2"],
 )

@@ -7,6 +7,7 @@ A *point* equation computes each element by itself. The other kinds bring their 
 
 from __future__ import annotations
 
+import math
 from typing import Literal as Choice
 
 from diffc.ir.graph import Eqn
@@ -16,6 +17,8 @@ from diffc.ops.declare import Fold, Generate, Map, Move, Op, Regional, Special
 Kind = Choice["view", "source", "point", "fold", "contract", "solo", "region"]
 
 #: special bodies that compute each element by itself, from computed positions.
+#: what an element of a movement or source that is computed again costs
+MOVE_PRICE = 0.5
 POINTWISE_SPECIALS = frozenset({"gather", "dynamic_slice"})
 
 
@@ -41,10 +44,20 @@ def kind_of(eqn: Eqn) -> Kind:
             return "contract" if special == "contract" else "solo"
 
 
-def is_costly(eqn: Eqn) -> bool:
-    """Whether computing an element again costs more than loading it."""
+def is_indexed(eqn: Eqn) -> bool:
+    """Whether the equation reads its operand at computed positions."""
+    return isinstance(eqn.op.body, Special) and eqn.op.body.kind in POINTWISE_SPECIALS
+
+
+def price_of(eqn: Eqn) -> float:
+    """What computing an element again costs, in bytes of memory traffic for four-byte elements.
+
+    Infinite where it needs more than the same elements of the operands.
+    """
     body = eqn.op.body
-    return isinstance(body, Map) and not body.cheap
+    if isinstance(body, Map):
+        return body.price
+    return MOVE_PRICE if isinstance(body, (Move, Generate)) else math.inf
 
 
 def access(eqn: Eqn, indices: tuple[Dim, ...]) -> list[tuple[int, tuple[Dim, ...], Guard]]:

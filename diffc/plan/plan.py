@@ -17,6 +17,7 @@ from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
 from diffc.plan.fuse import Fusion, Group
 from diffc.plan.merge import merge_groups
 from diffc.plan.program import Buffer, Call, Copy, Fill, Kernel, Loop, Node, Program
+from diffc.plan.recompute import values_in_memory
 
 _PLANS: WeakKeyDictionary[Graph, Program] = WeakKeyDictionary()
 
@@ -43,7 +44,8 @@ class _Planner:
         self.fusion = Fusion(graph)
         self.fusion.run()
         merge_groups(self.fusion)
-        self.groups = self.fusion.groups
+        self.memory = values_in_memory(self.fusion)
+        self.groups = [group for group in self.fusion.groups if self._is_run(group)]
         self.buffers: dict[Operand, Buffer] = {}
         self.temporaries: list[Buffer] = []
         self.nodes: list[Node] = []
@@ -65,9 +67,8 @@ class _Planner:
             else:
                 self.buffers[output] = buffer
         self._read_before_donated_writes()
-        needed = self._values_in_memory()
         for group in self._ordered():
-            self._place(group, needed)
+            self._place(group)
         return Program(
             graph.name,
             inputs,
@@ -84,9 +85,10 @@ class _Planner:
         readers: dict[Value, dict[Group, None]] = {}
         for group in self.groups:
             for eqn in group.eqns:
-                for value in self.fusion.roots(eqn):
-                    if value.eqn is None:
-                        readers.setdefault(value, {})[group] = None
+                for operand in eqn.operands:
+                    for value in self._reads(operand, group):
+                        if value.eqn is None:
+                            readers.setdefault(value, {})[group] = None
         for output_index, input_index in self.donated.items():
             output = self.graph.outputs[output_index]
             if not isinstance(output, Value) or output.eqn is None:
@@ -101,8 +103,8 @@ class _Planner:
 
         Among groups that become ready together, the one that stands first.
         """
-        waiting = dict.fromkeys(self.groups, 0)
-        for group in self.groups:
+        waiting = dict.fromkeys(self.fusion.groups, 0)
+        for group in self.fusion.groups:
             for follower in group.following:
                 waiting[follower] += 1
         ready = [(0, self._first(g), g.number, g) for g, count in waiting.items() if not count]
@@ -116,24 +118,42 @@ class _Planner:
                 if not waiting[follower]:
                     entry = (len(ordered), self._first(follower), follower.number, follower)
                     heapq.heappush(ready, entry)
-        if len(ordered) != len(self.groups):
+        if len(ordered) != len(self.fusion.groups):
             raise InternalError(f"the kernels of @{self.graph.name} form a cycle")
-        return ordered
+        return [group for group in ordered if self._is_run(group)]
 
     def _first(self, group: Group) -> int:
         return max(self.position[eqn] for eqn in group.eqns)
 
     # --- buffers ------------------------------------------------------------------------------
 
-    def _values_in_memory(self) -> set[Value]:
-        """Values that another group reads, or that leave the graph."""
-        needed = {output for output in self.graph.outputs if isinstance(output, Value)}
-        for group in self.groups:
-            for eqn in group.eqns:
-                for value in self.fusion.roots(eqn):
-                    if value.eqn is None or self.fusion.group_of[value.eqn] is not group:
-                        needed.add(value)
-        return needed
+    def _is_run(self, group: Group) -> bool:
+        """Whether anything that the group computes lies in memory."""
+        if group.form in ("solo", "region"):
+            return True
+        return any(result in self.memory for eqn in group.eqns for result in eqn.results)
+
+    def _is_read(self, value: Value, group: Group) -> bool:
+        """Whether the kernel of ``group`` reads the value from memory."""
+        if value.eqn is None:
+            return True
+        return value in self.memory and self.fusion.group_of[value.eqn] is not group
+
+    def _reads(self, operand: Operand, group: Group) -> list[Value]:
+        """What the kernel of ``group`` reads from memory to have the operand."""
+        found: dict[Value, None] = {}
+        seen: set[Operand] = set()
+        stack = [operand]
+        while stack:
+            value = stack.pop()
+            if not isinstance(value, Value) or value in seen:
+                continue
+            seen.add(value)
+            if self._is_read(value, group):
+                found[value] = None
+            elif value.eqn is not None and self.fusion.group_of.get(value.eqn) is not group:
+                stack.extend(value.eqn.operands)
+        return list(found)
 
     def _temporary(self, name: str, aval: Aval) -> Buffer:
         buffer = Buffer(f"{name}{len(self.temporaries)}", aval, "temporary")
@@ -152,12 +172,14 @@ class _Planner:
 
     # --- nodes --------------------------------------------------------------------------------
 
-    def _place(self, group: Group, needed: set[Value]) -> None:
+    def _place(self, group: Group) -> None:
         eqns = sorted(group.eqns, key=self.position.__getitem__)
         if group.form == "region":
             self._place_region(eqns[0])
             return
-        written = [r for eqn in eqns for r in eqn.results if r in needed or group.form == "solo"]
+        written = [
+            r for eqn in eqns for r in eqn.results if r in self.memory or group.form == "solo"
+        ]
         kernel, reads = self._kernel_graph(group, eqns, written)
         self.nodes.append(
             Kernel(
@@ -176,45 +198,45 @@ class _Planner:
         env: dict[Operand, Operand] = {}
         reads: list[Operand] = []
         for eqn in eqns:
+            splats: dict[Operand, Operand] = {}
             for operand in eqn.operands:
-                if isinstance(operand, Literal):
-                    if group.form == "contract" and eqn is eqns[0]:
-                        env[operand] = builder.input(operand.aval, "splat")
-                        reads.append(operand)
-                    continue
-                self._bring(builder, operand, env, reads)
+                if isinstance(operand, Value):
+                    self._bring(builder, operand, group, env, reads)
+                elif self.fusion.kinds[eqn] == "contract" and operand not in splats:
+                    splats[operand] = builder.input(operand.aval, "splat")
+                    reads.append(operand)
             builder.loc = eqn.loc
-            if group.form == "contract" and eqn is not eqns[0]:
-                splats = {
-                    x: env.pop(x) for x in eqn.operands if isinstance(x, Literal) and x in env
-                }
-                builder.copy(eqn, env)
-                env.update(splats.items())
-            else:
-                builder.copy(eqn, env)
+            env.update(splats)
+            builder.copy(eqn, env)
+            for splat in splats:
+                del env[splat]
         return builder.build(env[value] for value in written), reads
 
     def _bring(
         self,
         builder: Builder,
-        value: Value,
+        wanted: Value,
+        group: Group,
         env: dict[Operand, Operand],
         reads: list[Operand],
     ) -> None:
-        """Makes ``value`` available in the kernel: dissolved views are copied, the rest is read."""
-        chain: list[Eqn] = []
-        current: Operand = value
-        while isinstance(current, Value) and current not in env and self.fusion.dissolves(current):
-            assert current.eqn is not None
-            chain.append(current.eqn)
-            if not current.eqn.operands:
-                break
-            current = current.eqn.operands[0]
-        if isinstance(current, Value) and current not in env and not self.fusion.dissolves(current):
-            env[current] = builder.input(current.aval, current.name or "a")
-            reads.append(current)
-        for eqn in reversed(chain):
-            builder.copy(eqn, env)
+        """Makes a value available in a kernel: read, or computed there from what is read."""
+        stack: list[Value] = [wanted]
+        while stack:
+            value = stack[-1]
+            if value in env:
+                stack.pop()
+            elif self._is_read(value, group):
+                env[value] = builder.input(value.aval, value.name or "a")
+                reads.append(value)
+            else:
+                assert value.eqn is not None
+                missing = [x for x in value.eqn.operands if isinstance(x, Value) and x not in env]
+                if missing:
+                    stack.extend(reversed(missing))
+                else:
+                    builder.loc = value.eqn.loc
+                    builder.copy(value.eqn, env)
 
     def _place_region(self, eqn: Eqn) -> None:
         (body,) = eqn.regions

@@ -1,0 +1,99 @@
+"""Decides which values of a kernel later kernels read, and which they compute again.
+
+Before: the epilogue of a layer stores all that its backward pass reads (the pre-activation, its
+square, its half, one minus the square of a tanh, ...). After: it stores the least that the rest
+follows from.
+
+One minimum cut a group. Each value can be had in two ways: from memory, which costs a store and a
+load of its bytes, or again from its operands, which costs the prices of its op; the result of a
+contraction or reduction can't be computed again. What must lie in memory anyway (outputs, operands
+of contractions, calls and loops) costs nothing to read. The cut separates what is kept or at hand
+from what is computed again, at the least sum of both costs (the formulation of rematerialization
+as a minimum cut of Chen and others, and of functorch's partitioner).
+"""
+
+from __future__ import annotations
+
+import math
+
+from diffc.ir.aval import Aval
+from diffc.ir.graph import Eqn, Value
+from diffc.plan.flow import Network
+from diffc.plan.forms import is_indexed, price_of
+from diffc.plan.fuse import Fusion, Group
+
+#: a store and a load
+ROUND_TRIP = 2
+
+
+def values_in_memory(fusion: Fusion) -> set[Value]:
+    """The computed values that lie in memory: all others live in the kernels that read them."""
+    needed: set[Value] = {x for x in fusion.outputs if x.eqn is not None}
+    forced: set[Value] = set(needed)
+    wanted: dict[Group, dict[Value, None]] = {}
+    for group in fusion.groups:
+        for eqn in group.eqns:
+            keeps = fusion.kinds[eqn] in ("contract", "solo", "region") or is_indexed(eqn)
+            for value in fusion.roots(eqn):
+                if value.eqn is None:
+                    continue
+                producer = fusion.group_of[value.eqn]
+                if producer is not group:
+                    wanted.setdefault(producer, {})[value] = None
+                    if keeps:
+                        forced.add(value)
+    memory = set(forced)
+    for group, values in wanted.items():
+        memory |= _kept(fusion, group, values, forced)
+    return memory
+
+
+def _kept(
+    fusion: Fusion, group: Group, wanted: dict[Value, None], forced: set[Value]
+) -> set[Value]:
+    """What the group keeps so that all wanted values can be had."""
+    if group.form in ("solo", "region"):
+        return set(wanted)
+    asked = [value for value in wanted if value not in forced]
+    if not asked or all(_is_final(value.eqn) for value in asked):
+        return set(asked)
+    network = Network()
+    source, sink = network.node(), network.node()
+    into: dict[Value, int] = {}
+    outof: dict[Value, int] = {}
+    order: list[Value] = []
+    stack = list(asked)
+    while stack:  # the wanted values and all in the group that they are computed from
+        value = stack.pop()
+        if value in into:
+            continue
+        into[value], outof[value] = network.node(), network.node()
+        order.append(value)
+        assert value.eqn is not None
+        stack.extend(x for x in fusion.roots(value.eqn) if x in group.coords)
+    for value in order:
+        eqn = value.eqn
+        assert eqn is not None
+        elements = _elements(value.aval)
+        keep = 0.0 if value in forced else elements * ROUND_TRIP * value.aval.numpy.itemsize
+        network.edge(into[value], outof[value], keep)
+        price = price_of(eqn)
+        width = max(value.aval.numpy.itemsize, 4) / 4
+        again = price * elements * width if math.isfinite(price) else math.inf
+        network.edge(source, into[value], again)
+        for operand in fusion.roots(eqn):
+            if operand in outof:
+                network.edge(outof[operand], into[value], math.inf)
+    for value in asked:
+        network.edge(outof[value], sink, math.inf)
+    reached = network.source_side(source, sink)
+    return {value for value in order if into[value] in reached and outof[value] not in reached}
+
+
+def _is_final(eqn: Eqn | None) -> bool:
+    return eqn is not None and not math.isfinite(price_of(eqn))
+
+
+def _elements(aval: Aval) -> float:
+    size = aval.size
+    return float(size) if isinstance(size, int) else 1.0
