@@ -8,11 +8,12 @@ depend on. Reading memory is in `memory.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from diffc.codegen.emit.frame import Frame, Value
-from diffc.codegen.emit.memory import Condition, Memory
+from diffc.codegen.emit.memory import Computed, Condition, Memory
 from diffc.codegen.emit.numbering import Numbering
 from diffc.codegen.emit.registers import FLOATS, register
 from diffc.codegen.emit.scalars import Ops
@@ -28,7 +29,7 @@ from diffc.codegen.loops.nodes import (
     Scalar,
 )
 from diffc.codegen.loops.walk import children
-from diffc.ir.index import FALSE, Cond, Guard, free
+from diffc.ir.index import FALSE, Cond, Dim, Guard, free
 
 __all__ = ["Evaluator"]
 
@@ -265,8 +266,13 @@ class Evaluator:
         text = frame.lane_dim(expr.index, kind)
         return Value(self.ops(lanes.count).convert(text, kind, expr.dtype), lanes.count)
 
+    def computed(self, indices: Sequence[Dim | Expr], where: Condition = ALWAYS) -> list[Computed]:
+        """Value and depth of the indices that are expressions."""
+        return [
+            (self.value(index, where), self._place(index, where)[1])
+            for index in indices
+            if isinstance(index, Expr)
+        ]
+
     def _gather(self, expr: GatherLoad, where: Condition) -> Value:
-        values: list[Value | None] = []
-        for index in expr.indices:
-            values.append(self._find(index, where) if isinstance(index, Expr) else None)
-        return self.memory.gather(expr, values, where)
+        return self.memory.gather(expr, self.computed(expr.indices, where), where)

@@ -417,26 +417,34 @@ class Frame:
 
     # --- addresses
 
-    def pointer(self, buffer: Buffer, offset: Dim) -> str:
-        """Address of the element at `offset` (in lane 0); it may lie outside of the buffer."""
+    def pointer(self, buffer: Buffer, offset: Dim, start: tuple[str, int] | None = None) -> str:
+        """Address of the element at `offset` (in lane 0); it may lie outside of the buffer.
+
+        Args:
+            buffer: The buffer.
+            offset: The element.
+            start: Where to count from instead of the buffer's start, and the depth that knows it.
+        """
+        root, root_depth = (self.pointers[buffer], 0) if start is None else start
         offset = self.resolve(offset)
         if offset == 0:
-            return self.pointers[buffer]
+            return root
         kind = LLVM_TYPES[buffer.dtype]
         if not isinstance(offset, IndexExpr):
-            return self.step(self.pointers[buffer], kind, str(offset))
+            return self.step(root, kind, str(offset))
         if offset.const:
             # constants stay in the address itself
-            base = self.pointer(buffer, offset - offset.const)
+            base = self.pointer(buffer, offset - offset.const, start)
             return self.step(base, kind, str(offset.const))
         depth = self.depth_of(free(offset))
         rest, deep = self._split(offset, depth)
 
         def make() -> Value:
             moved = self._sum(0, deep).text
-            return Value(self.step(self.pointer(buffer, rest), kind, moved))
+            return Value(self.step(self.pointer(buffer, rest, start), kind, moved))
 
-        return self.cached(("pointer", buffer, offset), depth, make).text
+        key = "pointer", root, buffer.dtype, offset
+        return self.cached(key, max(depth, root_depth), make).text
 
     def step(self, pointer: str, kind: str, offset: str) -> str:
         """`pointer` moved by elements, perhaps out of its object (unlike `FunctionText.index`)."""

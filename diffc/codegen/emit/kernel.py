@@ -25,7 +25,6 @@ from diffc.codegen.loops.contraction import is_tiled
 from diffc.codegen.loops.nodes import (
     Buffer,
     Contract,
-    Expr,
     For,
     Kernel,
     Par,
@@ -256,16 +255,18 @@ class KernelWriter:
 
     def _scatter(self, stmt: Scatter) -> None:
         frame, fn = self.frame, self.frame.fn
-        if prod(stmt.buffer.shape) == 0 and stmt.mode == "drop":
+        if prod(stmt.buffer.shape) == 0:
+            if stmt.mode == "check":
+                self.memory.report(Value("0"), frame.depth, ALWAYS, stmt.status)
             return
-        values: list[Value | None] = []
-        for index in stmt.indices:
-            values.append(self.evaluator.value(index) if isinstance(index, Expr) else None)
-        place, inside = self.memory.computed_place(stmt.buffer, stmt.indices, values)
-        if inside is None or inside.lanes > 1 or (frame.lanes and place.stride not in (1, -1)):
+        computed = self.evaluator.computed(stmt.indices)
+        place, checks = self.memory.computed_place(stmt.buffer, stmt.indices, computed)
+        inside = self.memory.all_of(checks)
+        if inside.lanes > 1 or (frame.lanes and place.stride not in (1, -1)):
             raise InternalError("lanes of a scatter may meet: it has to run point by point")
         if stmt.mode == "check":
-            self.memory.report(inside, ALWAYS, stmt.status)
+            for bits, depth in checks:
+                self.memory.report(bits, depth, ALWAYS, stmt.status)
         text = self.evaluator.vector(stmt.value)
         lanes = 1 if frame.lanes is None else frame.lanes.count
         with frame.level(is_conditional=True), fn.when(inside.text):

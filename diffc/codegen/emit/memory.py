@@ -21,7 +21,10 @@ from diffc.codegen.loops.nodes import Buffer, Expr, GatherLoad, Load
 from diffc.codegen.targets import ITEM_BYTES
 from diffc.ir.index import Dim, ravel
 
-__all__ = ["Condition", "Memory", "Place"]
+__all__ = ["Computed", "Condition", "Memory", "Place"]
+
+# A computed index: its value, and the depth of the level that knows it.
+Computed = tuple[Value, int]
 
 GATHER_LIMIT = 2**30
 PICKED_STRIDE = 4
@@ -50,14 +53,16 @@ class Place:
         buffer: The buffer.
         pointer: Address of the element in lane 0.
         stride: Elements from lane to lane; None where only `offsets` say it.
-        offsets: Offsets of the lanes from the buffer's start, with their integer type; known
-            where the stride is none of 0, 1 and -1.
+        offsets: Offsets of the lanes from `start`, with their integer type; known where the stride
+            is none of 0, 1 and -1.
+        start: Where `offsets` count from.
     """
 
     buffer: Buffer
     pointer: str
     stride: int | None
     offsets: tuple[str, str] = ("", "")
+    start: str = ""
 
 
 @dataclass(slots=True)
@@ -78,8 +83,9 @@ class Memory:
         kind = frame.lane_kind(offset)
         offsets = kind, frame.lane_dim(offset, kind)
         if stride is not None and abs(stride) <= PICKED_STRIDE:
-            return Place(buffer, frame.pointer(buffer, offset), stride, offsets)
-        return Place(buffer, "", None, offsets)
+            pointer = frame.pointer(buffer, offset)
+            return Place(buffer, pointer, stride, offsets, frame.pointers[buffer])
+        return Place(buffer, "", None, offsets, frame.pointers[buffer])
 
     # --- loads
 
@@ -223,7 +229,7 @@ class Memory:
         lanes = self.frame.lanes
         assert lanes is not None
         kind, offsets = place.offsets
-        scalar, start = LLVM_TYPES[place.buffer.dtype], self.frame.pointers[place.buffer]
+        scalar, start = LLVM_TYPES[place.buffer.dtype], place.start
         wide = vector_type(kind, lanes.count)
         return self.frame.fn.value(f"getelementptr {scalar}, ptr {start}, {wide} {offsets}")
 
@@ -312,80 +318,96 @@ class Memory:
 
     # --- computed indices
 
-    def gather(self, expr: GatherLoad, values: Sequence[Value | None], where: Condition) -> Value:
-        """The elements of a `GatherLoad`, whose computed indices are `values`."""
+    def gather(self, expr: GatherLoad, computed: Sequence[Computed], where: Condition) -> Value:
+        """The elements of a `GatherLoad` with computed indices."""
         buffer = expr.buffer
         if prod(buffer.shape) == 0:
+            if expr.mode == "check":
+                self.report(Value("0"), self.frame.depth, where, expr.status)
             return Value(constant(0, register(buffer.dtype)))
-        place, inside = self.computed_place(buffer, expr.indices, values)
-        if expr.mode == "check" and inside is not None:
-            self.report(inside, where, expr.status)
+        place, inside = self.computed_place(buffer, expr.indices, computed)
+        if expr.mode == "check":
+            for bits, depth in inside:
+                self.report(bits, depth, where, expr.status)
         result = self.read(place, where)
-        if expr.mode != "fill" or inside is None:
+        if expr.mode != "fill":
             return result
-        fn, lanes = self.frame.fn, max(result.lanes, inside.lanes)
+        held = self.all_of(inside)
+        fn, lanes = self.frame.fn, max(result.lanes, held.lanes)
         dtype = register(buffer.dtype)
         text = result.text
         if result.lanes < lanes:
             text = fn.broadcast(text, dtype, lanes)
-        kind, bits = vector_type(dtype, lanes), vector_type("i1", inside.lanes)
+        kind, bits_kind = vector_type(dtype, lanes), vector_type("i1", held.lanes)
         zero = constant(0, dtype, lanes)
-        return Value(fn.value(f"select {bits} {inside.text}, {kind} {text}, {kind} {zero}"), lanes)
+        chosen = fn.value(f"select {bits_kind} {held.text}, {kind} {text}, {kind} {zero}")
+        return Value(chosen, lanes)
 
     def computed_place(
-        self,
-        buffer: Buffer,
-        indices: Sequence[Dim | Expr],
-        values: Sequence[Value | None],
-    ) -> tuple[Place, Value | None]:
+        self, buffer: Buffer, indices: Sequence[Dim | Expr], computed: Sequence[Computed]
+    ) -> tuple[Place, list[tuple[Value, int]]]:
         """The place of an access with computed indices, moved into bounds.
 
+        Args:
+            buffer: The buffer.
+            indices: The indices.
+            computed: Value and depth of each that is an expression.
+
         Returns:
-            The place, and which of the computed indices were in bounds (None without any).
+            The place, and for each computed index whether it was in bounds, with its depth.
         """
         frame, fn = self.frame, self.frame.fn
         plain = [0 if isinstance(index, Expr) else index for index in indices]
         offset = ravel(tuple(plain), buffer.shape)
         stride = frame.lane_stride(offset)
-        uniform, varying = "0", ""
-        inside: Value | None = None
+        start, start_depth, varying = frame.pointers[buffer], 0, ""
+        inside: list[tuple[Value, int]] = []
         kind = "i32" if prod(buffer.shape) < GATHER_LIMIT else "i64"
         if stride is None:
             kind = frame.lane_kind(offset) if kind == "i32" else kind
-        for axis, (index, value) in enumerate(zip(indices, values, strict=True)):
-            if value is None:
+        known = iter(computed)
+        for axis, index in enumerate(indices):
+            if not isinstance(index, Expr):
                 continue
-            assert isinstance(index, Expr)
-            weight = prod(buffer.shape[axis + 1 :])
-            number, bit = self._bounded(value, index.dtype, buffer.shape[axis], kind)
-            inside = self._both(inside, bit)
+            value, depth = next(known)
+            weight, extent = prod(buffer.shape[axis + 1 :]), buffer.shape[axis]
+            number, bits = self._bounded(value, depth, index.dtype, extent, kind)
+            inside.append((bits, depth))
             if value.lanes == 1:
-                uniform = frame.plus(uniform, frame.times(number, weight))
+                start_depth = max(start_depth, depth)
+                start = self._moved(buffer, start, start_depth, number.text, weight)
                 continue
-            wide = vector_type(kind, value.lanes)
+            wide, text = vector_type(kind, value.lanes), number.text
             if weight != 1:
-                splat = constant(weight, kind, value.lanes)
-                number = fn.value(f"mul {wide} {number}, {splat}")
-            varying = fn.value(f"add {wide} {varying}, {number}") if varying else number
+                text = fn.value(f"mul {wide} {text}, {constant(weight, kind, value.lanes)}")
+            varying = fn.value(f"add {wide} {varying}, {text}") if varying else text
         if not varying and stride in (0, 1, -1):
-            pointer = frame.pointer(buffer, offset)
-            return Place(
-                buffer, frame.step(pointer, LLVM_TYPES[buffer.dtype], uniform), stride
-            ), inside
+            pointer = frame.pointer(buffer, offset, (start, start_depth))
+            return Place(buffer, pointer, stride), inside
         lanes = frame.lanes
         assert lanes is not None
-        wide = vector_type(kind, lanes.count)
         total = frame.lane_dim(offset, kind)
         if varying:
-            total = fn.value(f"add {wide} {total}, {varying}")
-        if uniform != "0":
-            start = frame.splat_index(uniform, kind, lanes.count)
-            total = fn.value(f"add {wide} {total}, {start}")
-        return Place(buffer, "", None, (kind, total)), inside
+            total = fn.value(f"add {vector_type(kind, lanes.count)} {total}, {varying}")
+        return Place(buffer, "", None, (kind, total), start), inside
 
-    def _both(self, a: Value | None, b: Value) -> Value:
-        if a is None:
-            return b
+    def _moved(self, buffer: Buffer, start: str, depth: int, number: str, weight: int) -> str:
+        """A start moved by a computed index."""
+        frame, kind = self.frame, LLVM_TYPES[buffer.dtype]
+
+        def make() -> Value:
+            return Value(frame.step(start, kind, frame.times(number, weight)))
+
+        return frame.cached(("moved", start, number, weight), depth, make).text
+
+    def all_of(self, inside: Sequence[tuple[Value, int]]) -> Value:
+        """Whether all indices were in bounds."""
+        held = Value("1")
+        for bits, _ in inside:
+            held = bits if held.text == "1" else self._both(held, bits)
+        return held
+
+    def _both(self, a: Value, b: Value) -> Value:
         fn, lanes = self.frame.fn, max(a.lanes, b.lanes)
         texts = [
             fn.broadcast(value.text, "i1", lanes) if value.lanes < lanes else value.text
@@ -393,8 +415,20 @@ class Memory:
         ]
         return Value(fn.value(f"and {vector_type('i1', lanes)} {texts[0]}, {texts[1]}"), lanes)
 
-    def _bounded(self, value: Value, dtype: str, extent: int, kind: str) -> tuple[str, Value]:
+    def _bounded(
+        self, value: Value, depth: int, dtype: str, extent: int, kind: str
+    ) -> tuple[Value, Value]:
         """An index clipped to [0, extent), `i64` or lanes of `kind`; and whether it was inside."""
+        frame, key = self.frame, (value.text, dtype, extent)
+        inside = frame.cached(
+            ("inside", *key), depth, lambda: self._clip(value, dtype, extent, kind)[1]
+        )
+        number = frame.cached(
+            ("clipped", *key, kind), depth, lambda: self._clip(value, dtype, extent, kind)[0]
+        )
+        return number, inside
+
+    def _clip(self, value: Value, dtype: str, extent: int, kind: str) -> tuple[Value, Value]:
         fn, lanes = self.frame.fn, value.lanes
         signed = is_signed(dtype)
         text, old = value.text, LLVM_TYPES[dtype]
@@ -419,10 +453,27 @@ class Memory:
         if old != new:
             name = "zext" if new == "i64" else "trunc"
             text = fn.value(f"{name} {full} {text} to {vector_type(new, lanes)}")
-        return text, Value(inside, lanes)
+        return Value(text, lanes), Value(inside, lanes)
 
-    def report(self, inside: Value, where: Condition, status: int) -> None:
-        """Sets the status slot (unless it is set) if an index was out of bounds where it counts."""
+    def report(self, inside: Value, depth: int, where: Condition, status: int) -> None:
+        """Sets the status slot (unless it is set) if an index was out of bounds where it counts.
+
+        Args:
+            inside: Whether it was in bounds.
+            depth: Depth of the level that knows that.
+            where: Where it counts.
+            status: What to set.
+        """
+        depth = max(depth, where.depth, self.frame.bound.load_floor)
+        key = "reported", inside.text, where.uniform, where.varying, status
+
+        def make() -> Value:
+            self._report(inside, where, status)
+            return inside
+
+        self.frame.cached(key, depth, make)
+
+    def _report(self, inside: Value, where: Condition, status: int) -> None:
         fn, lanes = self.frame.fn, self.frame.lanes
         kind = vector_type("i1", inside.lanes)
         bad = fn.value(f"xor {kind} {inside.text}, {constant(True, 'i1', inside.lanes)}")

@@ -358,6 +358,8 @@ class _Run:
     def gather(self, expr: GatherLoad, points: _Points) -> Array:
         array = self.memory[expr.buffer]
         if not array.size:
+            if expr.mode == "check" and points.count:
+                self.status = self.status or expr.status
             return np.zeros(points.count, array.dtype)
         places, inside = self.computed(expr.buffer, expr.indices, points)
         limits = expr.buffer.shape

@@ -25,7 +25,7 @@ from diffc.codegen.loops.nodes import (
 )
 from diffc.codegen.loops.walk import expressions, operands, statements
 from diffc.codegen.targets import ITEM_BYTES
-from diffc.ir.index import Dim, Guard, Var, coefficient, free, ravel
+from diffc.ir.index import Dim, Guard, Var, coefficient, free, ravel, substitute
 
 __all__ = ["Accesses", "is_heavy", "widest"]
 
@@ -130,21 +130,33 @@ class Accesses:
             dict.fromkeys(buffer for buffer, at in self.scratch if coefficient(at, var) == 0)
         )
 
-    def score(self, var: Var) -> float:
+    def score(self, var: Var, lanes: int) -> float:
         """How well vectors along `var` suit: whole vectors count for, gathered lanes against."""
         total = 0.0
         for offset, weight in self.loads:
-            total += weight * _score(coefficient(offset, var), uniform=0.1)
+            total += weight * _score(stride(offset, var, lanes), uniform=0.1)
         for offset, weight in self.stores:
-            total += 2 * weight * _score(coefficient(offset, var), uniform=-1.0)
+            total += 2 * weight * _score(stride(offset, var, lanes), uniform=-1.0)
         for exprs, rest, weight in self.gathers:
             if any(_depends(expr, var) for expr in exprs):
                 total -= 0.5 * weight
             else:
-                total += weight * _score(coefficient(rest, var), uniform=0.1)
+                total += weight * _score(stride(rest, var, lanes), uniform=0.1)
         for _, rest, weight in self.scatters:
-            total += 2 * weight * _score(coefficient(rest, var), uniform=-1.0)
+            total += 2 * weight * _score(stride(rest, var, lanes), uniform=-1.0)
         return total
+
+
+def stride(offset: Dim, var: Var, lanes: int) -> Dim | None:
+    """Elements from lane to lane of vectors along `var` that start at a multiple of `lanes`.
+
+    So `i//32*100 + i%32` has stride 1 for up to 32 lanes, where `i` alone has none.
+    """
+    found = coefficient(offset, var)
+    if found is not None or not isinstance(var.extent, int) or var.extent < lanes:
+        return found
+    chunk, lane = Var(f"~{var.name}", -(-var.extent // lanes)), Var("~lane", lanes)
+    return coefficient(substitute(offset, {var: lanes * chunk + lane}), lane)
 
 
 def _score(stride: Dim | None, uniform: float) -> float:

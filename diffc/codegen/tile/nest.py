@@ -82,11 +82,14 @@ class _Tiler:
         if not par.vars or any(is_tiled(stmt) for stmt in inner):
             return replace(par, body=self.body(par.body))
         accesses = Accesses.of(par.body)
-        best = max(par.vars, key=lambda var: _worth(accesses, var, par.vars))
-        if not accesses.allow_vectors(best) or not _prefers_points(par, best, accesses):
+        lanes = _lanes(par.body, self.target)
+        least = min(lanes, max(1, self.target.vector_bytes // widest(par.body)))
+        best = max(par.vars, key=lambda var: _worth(accesses, var, par.vars, least))
+        if not accesses.allow_vectors(best) or not _prefers_points(par, best, accesses, least):
             return replace(par, body=self.body(par.body))
         others = tuple(var for var in par.vars if var is not best)
-        lanes = _lanes(par.body, self.target)
+        while lanes > least and accesses.score(best, lanes) < accesses.score(best, least):
+            lanes //= 2  # rows that are shorter than several registers
         body = self.private(par.body, accesses.shared(best), best, lanes)
         return replace(par, vars=(*others, best), body=body, how=Vector(lanes))
 
@@ -107,18 +110,20 @@ class _Tiler:
         return map_body(body, lambda index: index, lambda guard: guard, on_access)
 
 
-def _worth(accesses: Accesses, var: Var, vars: Sequence[Var]) -> tuple[bool, float, int]:
+def _worth(
+    accesses: Accesses, var: Var, vars: Sequence[Var], lanes: int
+) -> tuple[bool, float, int]:
     """Order of preference; of equals the last variable, which is the innermost."""
-    return accesses.allow_vectors(var), accesses.score(var), vars.index(var)
+    return accesses.allow_vectors(var), accesses.score(var, lanes), vars.index(var)
 
 
-def _prefers_points(par: Par, best: Var, accesses: Accesses) -> bool:
+def _prefers_points(par: Par, best: Var, accesses: Accesses, lanes: int) -> bool:
     """Whether vectors of points beat vectors inside each point."""
     inner = [stmt for stmt in statements(par.body) if isinstance(stmt, Par | Reduce | Contract)]
     if not inner:
         has_loop = any(isinstance(stmt, For) for stmt in par.body)
-        return not has_loop or accesses.score(best) > 0
-    score = accesses.score(best)
+        return not has_loop or accesses.score(best, lanes) > 0
+    score = accesses.score(best, lanes)
     if any(reduce.order == "sequence" for reduce, _ in reduced(par.body)):
         return score > 0
     if any(isinstance(stmt, Contract) for stmt in inner):
@@ -126,7 +131,7 @@ def _prefers_points(par: Par, best: Var, accesses: Accesses) -> bool:
     inside = 0.0
     for stmt in inner:
         if isinstance(stmt, Par | Reduce) and stmt.vars:
-            inside += max(accesses.score(var) for var in stmt.vars)
+            inside += max(accesses.score(var, lanes) for var in stmt.vars)
     is_short = all(total <= FEW_TERMS for _, total in reduced(par.body))
     if is_short and not any(isinstance(stmt, Par) for stmt in inner):
         assert isinstance(best.extent, int)

@@ -170,6 +170,21 @@ def test_gather(mode: str, kind: str, bad: bool) -> None:
     assert status == (3 if mode == "check" and bad else 0)
 
 
+@pytest.mark.parametrize("mode", ["clip", "fill", "check"])
+def test_empty_tables(mode: str) -> None:
+    table, index = buffer("table", "f32", (0, 21)), buffer("index", "i64", (3,))
+    rows, wide = buffer("rows", "f32", (3, 21), "out"), buffer("wide", "f32", (0, 21), "mut")
+    i, j = Var("i", 3), Var("j", 21)
+    at = Load(index, (i,))
+    take = Store(rows, (i, j), GatherLoad(table, (at, j), mode, 4))
+    kernel = Kernel("take", (table, index, rows), (), (Par((i, j), (take,)),))
+    empty = np.zeros((0, 21), np.float32)
+    assert check(kernel, empty, np.arange(3)) == (4 if mode == "check" else 0)
+    put = Scatter(wide, (at, j), const(1.0), "add", "check" if mode == "check" else "drop", 4)
+    kernel = Kernel("put", (index, wide), (), (For(i, (Par((j,), (put,)),)),))
+    assert check(kernel, np.arange(3), empty) == (4 if mode == "check" else 0)
+
+
 @pytest.mark.parametrize("combine", ["set", "add", "mul", "min", "max"])
 @pytest.mark.parametrize("mode", ["drop", "check"])
 def test_scatter(combine: str, mode: str) -> None:

@@ -79,6 +79,19 @@ def test_vectors_go_where_stores_are_contiguous() -> None:
     check(outer, np.arange(54, dtype=np.float32).reshape(6, 9))
 
 
+@pytest.mark.parametrize("rows", [16, 32, 64, 48])
+def test_rows_within_an_axis_count_as_contiguous(rows: int) -> None:
+    """Vectors that stay within a row of the operand, where the axis runs over several rows."""
+    n = 2 * rows
+    x, y = buffer("x", "f32", (2, 5, rows)), buffer("y", "f32", (n,), "out")
+    i, r, s = Var("i", n), Var("r", 5), Scalar("s", "f32")
+    load = Load(x, (i // rows, r, i % rows))
+    body = (Reduce(s, "sum", (r,), load, "sequence"), Store(y, (i,), s))
+    kernel = Kernel("sums", (x, y), (), (Par((i,), body),))
+    assert lanes_of(only(kernel)) == min(rows & -rows, 4 * LANES)
+    check(kernel, np.random.default_rng(0).standard_normal((2, 5, rows)).astype(np.float32))
+
+
 def sums(order: str, length: int, along_rows: bool) -> Kernel:
     shape = (40, length) if along_rows else (length, 40)
     x, y = buffer("x", "f32", shape), buffer("y", "f32", (40,), "out")
