@@ -57,6 +57,16 @@ def test_exact_ops(dtype: str, tiled: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTS, "bool"])
+def test_exact_ops_without_wide_vectors(dtype: str) -> None:
+    if X86_SSE2.family != HOST.family:
+        pytest.skip("another machine's code")
+    names = BOOL if dtype == "bool" else EXACT_FLOAT if dtype in FLOATS else EXACT_INT
+    a, b = pairs(dtype)
+    check(kernel_of(names, dtype, dtype, a.size), a, b, target=X86_SSE2)
+    check(kernel_of(COMPARE, dtype, "bool", a.size), a, b, target=X86_SSE2)
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTS, "bool"])
 def test_comparisons(dtype: str) -> None:
     names = (*COMPARE, *CLASSIFY) if dtype in FLOATS else COMPARE
     a, b = pairs(dtype)
