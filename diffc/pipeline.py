@@ -245,14 +245,12 @@ def _lower_all(program: Program, messages: Messages) -> dict[Kernel, LoopKernel]
     for current in _programs(program):
         for node in current.nodes:
             if isinstance(node, Kernel):
-                key = print_graph(node.graph)
-                count = len(messages.table)
-                found = known.get(key)
-                if found is None:
-                    found = lower(node.graph, f"k{len(known)}_{node.graph.name}", messages)
-                    if len(messages.table) == count:  # a message names one line
-                        known[key] = found
-                lowered[node] = found
+                checks = any(eqn.params.get("mode") == "check" for eqn in node.graph.eqns)
+                key = print_graph(node.graph, locations=checks)  # a message names one line
+                if key not in known:
+                    name = f"k{len(known)}_{node.graph.name}"
+                    known[key] = lower(node.graph, name, messages)
+                lowered[node] = known[key]
     return lowered
 
 

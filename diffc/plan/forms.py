@@ -19,6 +19,8 @@ Kind = Choice["view", "source", "point", "fold", "contract", "solo", "region"]
 #: special bodies that compute each element by itself, from computed positions.
 #: what an element of a movement or source that is computed again costs
 MOVE_PRICE = 0.5
+#: elements of a constant that a kernel spells out
+MAX_SPELLED = 16
 POINTWISE_SPECIALS = frozenset({"gather", "dynamic_slice"})
 
 
@@ -42,6 +44,12 @@ def kind_of(eqn: Eqn) -> Kind:
             if special == "constant":
                 return "source"
             return "contract" if special == "contract" else "solo"
+
+
+def is_table(eqn: Eqn) -> bool:
+    """Whether the equation is a constant too large to be spelled out in code."""
+    is_constant = isinstance(eqn.op.body, Special) and eqn.op.body.kind == "constant"
+    return is_constant and eqn.result.aval.size not in range(MAX_SPELLED + 1)
 
 
 def is_indexed(eqn: Eqn) -> bool:

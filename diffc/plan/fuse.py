@@ -23,7 +23,7 @@ from typing import Literal as Choice
 
 from diffc.ir.graph import Eqn, Graph, Operand, Value
 from diffc.ir.index import Dim, Var, free, ravel, size, unravel
-from diffc.plan.forms import Kind, access, kind_of
+from diffc.plan.forms import Kind, access, is_table, kind_of
 
 Form = Choice["map", "rows", "contract", "solo", "region"]
 Coords = tuple[Dim, ...]
@@ -157,6 +157,8 @@ class Fusion:
 
     def _must_lie_in_memory(self, eqn: Eqn) -> bool:
         """Whether a view or source is an output or an operand of a region."""
+        if is_table(eqn):
+            return False
         if eqn.result in self.outputs:
             return True
         return any(self.kinds[user] == "region" for user in self.users.get(eqn.result, ()))

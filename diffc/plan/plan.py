@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from diffc.errors import InternalError
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
+from diffc.plan.forms import is_table
 from diffc.plan.fuse import Fusion, Group
 from diffc.plan.merge import merge_groups
 from diffc.plan.program import Buffer, Call, Copy, Fill, Kernel, Loop, Node, Program
@@ -62,8 +63,8 @@ class _Planner:
         for buffer, output in zip(outputs, graph.outputs, strict=True):
             if isinstance(output, Literal):
                 late.append(Fill(buffer, output.value))
-            elif output in self.buffers:
-                late.append(Copy(self.buffers[output], buffer))
+            elif output in self.buffers or (output.eqn is not None and is_table(output.eqn)):
+                late.append(Copy(self._buffer(output), buffer))
             else:
                 self.buffers[output] = buffer
         self._read_before_donated_writes()
@@ -135,7 +136,7 @@ class _Planner:
 
     def _is_read(self, value: Value, group: Group) -> bool:
         """Whether the kernel of ``group`` reads the value from memory."""
-        if value.eqn is None:
+        if value.eqn is None or is_table(value.eqn):
             return True
         return value in self.memory and self.fusion.group_of[value.eqn] is not group
 
@@ -168,6 +169,12 @@ class _Planner:
             found = self.buffers[operand] = self._temporary(name, operand.aval)
             if isinstance(operand, Literal):
                 self.nodes.append(Fill(found, operand.value))
+            elif operand.eqn is not None and is_table(operand.eqn):
+                data = operand.eqn.params["data"]
+                self.temporaries.remove(found)
+                number = sum(b.role == "constant" for b in self.buffers.values())
+                found = Buffer(found.name, operand.aval, "constant", number, data)
+                self.buffers[operand] = found
         return found
 
     # --- nodes --------------------------------------------------------------------------------

@@ -45,8 +45,12 @@ class Expr:
     __slots__ = ()
     dtype: str
 
+    def __repr__(self) -> str:
+        """Short: an expression that is shared a lot has a very long text."""
+        return f"<{type(self).__name__}: {self.dtype}>"
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Const(Expr):
     """A known scalar."""
 
@@ -54,7 +58,7 @@ class Const(Expr):
     value: bool | int | float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class IndexValue(Expr):
     """The value of an index expression, converted to ``dtype``."""
 
@@ -62,7 +66,7 @@ class IndexValue(Expr):
     index: Dim
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Load(Expr):
     """An element of a buffer at quasi-affine indices, which the guards around it keep in bounds."""
 
@@ -75,7 +79,7 @@ class Load(Expr):
         return self.buffer.dtype
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class GatherLoad(Expr):
     """An element at indices of which some are computed values (``Expr`` of an integer dtype).
 
@@ -94,7 +98,7 @@ class GatherLoad(Expr):
         return self.buffer.dtype
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Apply(Expr):
     """An op of the closed scalar set (``SCALARS``), IEEE by itself: no contraction, no fast-math.
 
@@ -106,7 +110,7 @@ class Apply(Expr):
     args: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Choose(Expr):
     """``on_true`` where the guard on indices holds, else ``on_false``.
 
@@ -123,7 +127,7 @@ class Choose(Expr):
         return self.on_true.dtype
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Scalar(Expr):
     """What an earlier ``Reduce`` or ``Contract`` of an enclosing body found at this point."""
 
