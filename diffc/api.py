@@ -117,7 +117,8 @@ def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> 
         >>> diffc.jvp(np.sin, (0.0,), (2.0,))
         (array(0.), array(2.))
     """
-    return linearized.jvp(function, tuple(primals), tuple(tangents))
+    result: tuple[Any, Any] = linearized.jvp(function, tuple(primals), tuple(tangents))
+    return result
 
 
 def linearize(function: Function, *primals: Any) -> tuple[Any, Function]:
@@ -212,4 +213,5 @@ def scan(
         >>> diffc.scan(lambda total, x: (total + x, total), 0.0, np.arange(4.0))
         (array(6.), array([0., 0., 1., 3.]))
     """
-    return loops.scan(function, init, xs, length, reverse)
+    result: tuple[Any, Any] = loops.scan(function, init, xs, length, reverse)
+    return result

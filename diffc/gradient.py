@@ -31,7 +31,7 @@ class Gradient:
     """
 
     def __init__(
-        self, inner: Function, argnums: int | Sequence[int], has_aux: bool, with_value: bool
+        self, inner: Any, argnums: int | Sequence[int], has_aux: bool, with_value: bool
     ) -> None:
         if not callable(inner):
             name = "value_and_grad" if with_value else "grad"

@@ -288,7 +288,7 @@ class Jitted:
         start = time.perf_counter()
         function = self.function
         derive = getattr(function, "derivation", None)
-        inner = function.inner if derive is not None else function
+        inner = getattr(function, "inner", function) if derive is not None else function
 
         def run(*leaves: Any) -> Any:
             args, kwargs = bound.rebuilt(leaves)
