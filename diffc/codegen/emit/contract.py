@@ -348,7 +348,7 @@ class _Job:
         across, dtype = one.strides[var], one.buffer.dtype
         along = one.strides[c.depth[-1]] if c.depth else 0
         module, target = self.writer.frame.fn.module, self.writer.frame.target
-        packing = Packing(module, target, dtype, across, along, which == "rhs")
+        packing = Packing(module, target, dtype, across, along, which == "rhs", c.how.lanes)
         source = self._moved(pointer, dtype, self._times(place.at, across))
         panel = self._moved(self._scratch(which), dtype, self._times(place.inside, depth.size))
         if c.how.depth_block or not c.depth:
@@ -387,44 +387,40 @@ class _Job:
         self, packing: Packing, source: str, panel: str, width: int, stride: int, count: int
     ) -> None:
         """Packs a run of the contracted index."""
-        trips, rest = divmod(count, packing.square)
+        fn, lanes = self.writer.frame.fn, packing.lanes
         if packing.square == 1:
-            self._pack_calls(packing, source, panel, width, stride, trips, rest)
+            arguments = [("ptr", source), ("ptr", panel), ("i64", str(count))]
+            fn.call("void", packing.whole(width, stride), *arguments, declare=False)
             return
-        # one vector of the panel's elements at a time, so that one function serves all
-        lanes = packing.lanes
-        for span in (
-            Span(0, width // lanes, lanes),
-            Span(width // lanes * lanes, 1, width % lanes),
-        ):
+        # the ragged group first: whole vectors are written, beyond its end too
+        groups = [Span(width // lanes * lanes, 1, width % lanes), Span(0, width // lanes, lanes)]
+        for span in groups:
             if not span.count or not span.size:
                 continue
             with self._tiles(span, "0", 0) as group:
-                offset = self._times(group.at, packing.across)
-                here = self._moved(source, packing.dtype, offset)
+                here = self._moved(source, packing.dtype, self._times(group.at, packing.across))
                 there = self._moved(panel, packing.dtype, group.at)
-                self._pack_calls(packing, here, there, span.size, stride, trips, rest)
+                self._pack_squares(packing, here, there, span.size, stride, count)
 
-    def _pack_calls(
-        self,
-        packing: Packing,
-        source: str,
-        panel: str,
-        width: int,
-        stride: int,
-        trips: int,
-        rest: int,
+    def _pack_squares(
+        self, packing: Packing, source: str, panel: str, rows: int, stride: int, count: int
     ) -> None:
-        fn = self.writer.frame.fn
-        if trips:
-            arguments = [("ptr", source), ("ptr", panel), ("i64", str(trips))]
-            fn.call("void", packing.whole(width, stride), *arguments, declare=False)
-        if rest:
-            done = trips * packing.square
-            here = self._moved(source, packing.dtype, str(done * packing.along))
-            there = self._moved(panel, packing.dtype, str(done * stride))
-            arguments = [("ptr", here), ("ptr", there)]
-            fn.call("void", packing.rest(width, stride, rest), *arguments, declare=False)
+        """Packs a run for one vector of the panel; the last square may overlap the one before."""
+        fn, lanes = self.writer.frame.fn, packing.lanes
+        pointers = [("ptr", source), ("ptr", panel)]
+        number = ("i64", str(rows))
+        if count < lanes:
+            fn.call("void", packing.rest(stride, count), *pointers, number, declare=False)
+            return
+        name = packing.squares(stride)
+        trips = ("i64", str(count // lanes))
+        fn.call("void", name, *pointers, trips, number, declare=False)
+        if count % lanes:
+            last = count - lanes
+            here = self._moved(source, packing.dtype, str(last * packing.along))
+            there = self._moved(panel, packing.dtype, str(last * stride))
+            pointers = [("ptr", here), ("ptr", there)]
+            fn.call("void", name, *pointers, ("i64", "1"), number, declare=False)
 
 
 def _repeated(parts: Sequence[tuple[Span, ...]]) -> list[Block]:

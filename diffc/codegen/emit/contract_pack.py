@@ -4,6 +4,9 @@ A panel holds ``width`` neighbouring rows of lhs (or columns of rhs) for a run o
 index: element ``(k, i)`` of it is at ``k * stride + i``. A function packs ``%trips`` steps of the
 contracted index: one by one where the panel's elements are neighbours in the operand, by squares of
 vectors where the steps are, element by element otherwise.
+
+Squares are written by whole vectors: what they write beyond a row is written over by the next rows,
+or lies in the slack behind the panels.
 """
 
 from __future__ import annotations
@@ -15,7 +18,10 @@ from diffc.codegen.emit.registers import shuffle
 from diffc.codegen.emit.text import LLVM_TYPES, FunctionText, ModuleText, constant, vector_type
 from diffc.codegen.targets import ITEM_BYTES, Target
 
-__all__ = ["Packing"]
+__all__ = ["Packing", "transposed"]
+
+LANE_BYTES = 16
+"""Within so many bytes a shuffle is cheap on every machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,8 @@ class Packing:
         dtype: Of the operand.
         across: Elements between neighbours of a panel in the operand.
         along: Elements between steps of the contracted index in the operand.
-        is_padded: Whether panels are whole vectors wide, what is beyond the operand being 0.
+        is_padded: Whether panels are whole vectors wide, with anything beyond the operand.
+        lanes: Lanes of a vector.
     """
 
     module: ModuleText
@@ -38,10 +45,7 @@ class Packing:
     along: int
     is_padded: bool
 
-    @property
-    def lanes(self) -> int:
-        """Lanes of a vector of the operand's dtype; panels are padded to those of the sums."""
-        return max(2, self.target.lanes(self.dtype))
+    lanes: int
 
     @property
     def square(self) -> int:
@@ -49,25 +53,41 @@ class Packing:
         return self.lanes if self.along == 1 and self.across != 1 else 1
 
     def whole(self, width: int, stride: int) -> str:
-        """The function that packs `%trips` (at least 1) times `square` steps."""
+        """The function that packs `%trips` (at least 1) steps of a panel."""
         fn = self._open([("i64", "%trips")])
-        size, steps = ITEM_BYTES[self.dtype], self.square
+        size = ITEM_BYTES[self.dtype]
         with fn.loop("%trips") as loop:
-            source = fn.gep("%from", self._product(fn, loop.index, steps * self.along * size))
-            target = fn.gep("%to", fn.scaled(loop.index, steps * stride * size))
-            self._steps(fn, source, target, width, stride, steps)
+            source = fn.gep("%from", self._product(fn, loop.index, self.along * size))
+            target = fn.gep("%to", fn.scaled(loop.index, stride * size))
+            if self.across == 1:
+                self._neighbours(fn, source, target, width, stride)
+            else:
+                self._elements(fn, source, target, width, stride)
         return self._close(fn)
 
-    def rest(self, width: int, stride: int, steps: int) -> str:
-        """The function that packs fewer steps than a square has."""
-        fn = self._open([])
-        self._steps(fn, "%from", "%to", width, stride, steps)
+    def squares(self, stride: int) -> str:
+        """The function that packs `%trips` (at least 1) squares of `%count` rows of the operand.
+
+        Where `%count` is less than a square has, the last row is repeated.
+        """
+        fn = self._open([("i64", "%trips"), ("i64", "%count")])
+        size, lanes = ITEM_BYTES[self.dtype], self.lanes
+        rows = self._rows(fn)
+        with fn.loop("%trips") as loop:
+            moved = fn.scaled(loop.index, lanes * size)
+            target = fn.gep("%to", fn.scaled(loop.index, lanes * stride * size))
+            self._square(fn, [fn.gep(row, moved) for row in rows], target, stride, lanes)
+        return self._close(fn)
+
+    def rest(self, stride: int, steps: int) -> str:
+        """The function that packs fewer steps than a square has, of `%count` rows."""
+        fn = self._open([("i64", "%count")])
+        self._square(fn, self._rows(fn), "%to", stride, steps)
         return self._close(fn)
 
     def _open(self, parameters: list[tuple[str, str]]) -> FunctionText:
-        signature = ", ".join(
-            f"{k} {n}" for k, n in [("ptr", "%from"), ("ptr", "%to"), *parameters]
-        )
+        parameters = [("ptr", "%from"), ("ptr", "%to"), *parameters]
+        signature = ", ".join(f"{kind} {name}" for kind, name in parameters)
         head = f"define internal void @SELF({signature}) noinline {self.target.attributes} {{"
         return FunctionText(self.module, head)
 
@@ -78,48 +98,16 @@ class Packing:
     def _product(self, fn: FunctionText, index: str, factor: int) -> str:
         return fn.scaled(index, factor) if factor >= 0 else fn.value(f"mul i64 {index}, {factor}")
 
-    def _steps(
-        self, fn: FunctionText, source: str, target: str, width: int, stride: int, steps: int
+    def _neighbours(
+        self, fn: FunctionText, source: str, target: str, width: int, stride: int
     ) -> None:
+        """One step, by vectors."""
         size, lanes = ITEM_BYTES[self.dtype], self.lanes
-        if self.across != 1 and self.along != 1:
-            self._elements(fn, source, target, width, stride)
-            return
         for first in range(0, width, lanes):
             count = min(lanes, width - first)
             room = min(lanes, stride - first) if self.is_padded else count
-            place = fn.gep(target, first * size)
-            if self.across == 1:
-                vector = load_lanes(fn, self.dtype, lanes, fn.gep(source, first * size), count)
-                store_lanes(fn, self.dtype, lanes, vector, place, room)
-                continue
-            start = fn.gep(source, first * self.across * size)
-            vectors = self._transposed(fn, start, count, steps)
-            for step in range(steps):
-                to = fn.gep(place, step * stride * size)
-                store_lanes(fn, self.dtype, lanes, vectors[step], to, room)
-
-    def _transposed(self, fn: FunctionText, start: str, rows: int, steps: int) -> list[str]:
-        """A square of vectors, turned around; rows and steps beyond are 0."""
-        lanes, size = self.lanes, ITEM_BYTES[self.dtype]
-        kind = vector_type(LLVM_TYPES[self.dtype], lanes)
-        vectors = [
-            load_lanes(fn, self.dtype, lanes, fn.gep(start, row * self.across * size), steps)
-            if row < rows
-            else "zeroinitializer"
-            for row in range(lanes)
-        ]
-        distance = 1
-        while distance < lanes:
-            low = [k if not k & distance else k - distance + lanes for k in range(lanes)]
-            high = [k + distance if not k & distance else k + lanes for k in range(lanes)]
-            for row in range(lanes):
-                if not row & distance:
-                    a, b = vectors[row], vectors[row + distance]
-                    vectors[row] = shuffle(fn, a, b, kind, low)
-                    vectors[row + distance] = shuffle(fn, a, b, kind, high)
-            distance *= 2
-        return vectors
+            vector = load_lanes(fn, self.dtype, lanes, fn.gep(source, first * size), count)
+            store_lanes(fn, self.dtype, lanes, vector, fn.gep(target, first * size), room)
 
     def _elements(
         self, fn: FunctionText, source: str, target: str, width: int, stride: int
@@ -133,3 +121,82 @@ class Packing:
         if self.is_padded:
             for column in range(width, stride):
                 fn.store(kind, constant(0, kind), fn.index(target, kind, column), size)
+
+    def _rows(self, fn: FunctionText) -> list[str]:
+        """Pointers to the rows of a square."""
+        rows = ["%from"]
+        for row in range(1, self.lanes):
+            exists = fn.value(f"icmp ugt i64 %count, {row}")
+            step = self.across * ITEM_BYTES[self.dtype]
+            step_text = fn.value(f"select i1 {exists}, i64 {step}, i64 0")
+            rows.append(fn.gep(rows[-1], step_text))
+        return rows
+
+    def _square(
+        self, fn: FunctionText, rows: list[str], target: str, stride: int, steps: int
+    ) -> None:
+        size, lanes = ITEM_BYTES[self.dtype], self.lanes
+        vectors = [load_lanes(fn, self.dtype, lanes, row, steps) for row in rows]
+        vectors = transposed(fn, vectors, self.dtype)
+        for step in range(steps):
+            place = fn.gep(target, step * stride * size)
+            store_lanes(fn, self.dtype, lanes, vectors[step], place, lanes)
+
+
+def transposed(fn: FunctionText, rows: list[str], dtype: str) -> list[str]:
+    """The columns of a square of vectors.
+
+    First within 16 bytes: rounds that interleave runs of 1, 2, 4, ... elements of two rows, after
+    which vector `c` holds the columns whose number in their 16 bytes is `c` with its bits reversed.
+    Then whole runs of 16 bytes: rounds that gather the even and the odd ones of two vectors.
+    """
+    lanes = len(rows)
+    kind = vector_type(LLVM_TYPES[dtype], lanes)
+    inner = min(lanes, LANE_BYTES // ITEM_BYTES[dtype])
+    vectors, run = list(rows), 1
+    while run < inner:
+        low = _interleaved(lanes, inner, run, 0)
+        high = _interleaved(lanes, inner, run, inner // 2)
+        _round(fn, vectors, kind, run, low, high)
+        run *= 2
+    distance = inner
+    while distance < lanes:
+        runs = [
+            [start + k for start in range(first, 2 * lanes, 2 * inner) for k in range(inner)]
+            for first in (0, inner)
+        ]
+        _round(fn, vectors, kind, distance, *runs)
+        distance *= 2
+    order = [_reversed_bits(column, inner) for column in range(inner)]
+    return [vectors[base + order[c]] for base in range(0, lanes, inner) for c in range(inner)]
+
+
+def _interleaved(lanes: int, inner: int, run: int, first: int) -> list[int]:
+    """Runs of two vectors in turn, from `first` on in each 16 bytes."""
+    return [
+        base + first + at + k + other
+        for base in range(0, lanes, inner)
+        for at in range(0, inner // 2, run)
+        for other in (0, lanes)
+        for k in range(run)
+    ]
+
+
+def _round(
+    fn: FunctionText,
+    vectors: list[str],
+    kind: str,
+    distance: int,
+    low: list[int],
+    high: list[int],
+) -> None:
+    for row in range(len(vectors)):
+        if not row & distance:
+            a, b = vectors[row], vectors[row + distance]
+            vectors[row] = shuffle(fn, a, b, kind, low)
+            vectors[row + distance] = shuffle(fn, a, b, kind, high)
+
+
+def _reversed_bits(number: int, size: int) -> int:
+    bits = size.bit_length() - 1
+    return sum(((number >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))

@@ -269,7 +269,8 @@ def workspace(par: Par) -> tuple[Buffer, ...]:
         found.append(Buffer(name, c.rhs.buffer.dtype, (widest * deepest,), "scratch"))
     if how.pack_lhs:
         name = panel_name(c.target, "lhs")
-        found.append(Buffer(name, c.lhs.buffer.dtype, (tallest * deepest,), "scratch"))
+        size = tallest * deepest + how.lanes  # the last vector may reach beyond the last row
+        found.append(Buffer(name, c.lhs.buffer.dtype, (size,), "scratch"))
     if how.depth_block:
         size = extent_of(c.row) * widest
         name = panel_name(c.target, "sums")

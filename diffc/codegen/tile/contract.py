@@ -39,7 +39,7 @@ from diffc.codegen.loops.nodes import (
     Vector,
 )
 from diffc.codegen.loops.walk import expressions, map_statement, operands, rewrite
-from diffc.codegen.targets import Target
+from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.codegen.tile.contract_model import Choice, Problem, choose
 from diffc.errors import InternalError
 from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
@@ -335,6 +335,7 @@ def _plans(
                 outer = sorted(around, key=lambda chain: not right.strides[chain[0]])
                 moving = [chain for chain in outer if right.strides[chain[-1]]]
                 last = column[-1] if column else None
+                item = ITEM_BYTES[left.buffer.dtype]
                 problem = Problem(
                     rows=_extent(row),
                     columns=_extent(column),
@@ -350,6 +351,7 @@ def _plans(
                     stores_by_column=last is None
                     or all(coefficient(offset, last) == 1 for offset in written),
                     is_single_depth=len(depth) == 1,
+                    row_bytes=abs(left.strides[row[-1]]) * item if row else 0,
                 )
                 choice = choose(problem, target)
                 found.append(Plan(left, right, is_swapped, row, column, tuple(outer), choice))

@@ -24,7 +24,8 @@ class Costs:
         broadcast: A load of one element into all lanes.
         call: Calling a tile: arguments, loop set-up, addresses of the epilogue.
         finish: Storing one vector of sums through a small epilogue.
-        kind: What one more distinct tile costs, as a share of the run time: code to compile.
+        code: What one more sum in a distinct tile costs, as a share of the time: it is compiled.
+        conflict: Factor where rows of lhs push each other out of the first cache.
         reduce: Adding up one vector of a dot tile.
         copy: Packing one element along unit stride.
         transpose: Packing one element of rows into columns.
@@ -43,7 +44,8 @@ class Costs:
     broadcast: float = 0.5
     call: float = 40.0
     finish: float = 3.0
-    kind: float = 0.015
+    code: float = 0.001
+    conflict: float = 1.1
     reduce: float = 6.0
     copy: float = 0.15
     transpose: float = 0.5

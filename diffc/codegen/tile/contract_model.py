@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import gcd
 
 from diffc.codegen.loops.contraction import accumulator, spans
 from diffc.codegen.loops.nodes import Tile
@@ -17,7 +18,8 @@ from diffc.codegen.tile.contract_costs import Costs, costs
 
 __all__ = ["Choice", "Problem", "choose"]
 
-UNROLLS = (4, 3, 2)
+TRIP_SUMS, MOST_UNROLL = 16, 4
+WAY_BYTES, MOST_WAYS, LINE_BYTES = 4096, 6, 64
 MOST_DOT_ROWS, MOST_DOT_COLUMNS = 8, 8
 
 
@@ -39,6 +41,7 @@ class Problem:
         lhs_by_depth: Whether lhs has.
         stores_by_column: Whether the stores have unit stride along columns.
         is_single_depth: Whether there is one contracted variable.
+        row_bytes: Bytes from row to row of lhs.
     """
 
     rows: int
@@ -54,6 +57,7 @@ class Problem:
     lhs_by_depth: bool
     stores_by_column: bool
     is_single_depth: bool
+    row_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,13 @@ def registers_for_tiles(target: Target) -> int:
     return target.vector_registers - 1
 
 
-def unroll_of(depth: int) -> int:
-    """Steps of one trip of the inner loop: a divisor of the depth, if there is one."""
-    for steps in UNROLLS:
+def unroll_of(depth: int, sums: int) -> int:
+    """Steps of one trip of the inner loop: enough multiply-adds to hide the loop's own work."""
+    least = -(-TRIP_SUMS // sums)
+    for steps in range(least, min(2 * least, MOST_UNROLL) + 1):
         if depth % steps == 0:
             return steps
-    return 2
+    return min(least, MOST_UNROLL)
 
 
 @lru_cache(maxsize=4096)
@@ -102,11 +107,13 @@ def _register_tile(problem: Problem, target: Target) -> Choice:
     for width in range(1, min(vectors, room // 2) + 1):
         for height in range(1, min(problem.rows, (room - 1 - width) // width) + 1):
             cycles = _tile_cycles(problem, price, lanes, height, width)
+            if _has_conflicts(problem, height):
+                cycles *= price.conflict
             if best is None or cycles < best[0]:
                 best = cycles, height, width
     assert best is not None
     cycles, height, width = best
-    how = Tile(height, width, lanes, unroll_of(problem.inner_depth))
+    how = Tile(height, width, lanes, unroll_of(problem.inner_depth, height * width))
     cycles *= problem.outer
     if not problem.stores_by_column:
         cycles += price.scatter * problem.rows * problem.columns * problem.outer
@@ -134,10 +141,16 @@ def _tile_cycles(problem: Problem, price: Costs, lanes: int, height: int, width:
             )
             each = problem.depth * step + price.call + price.finish * sums
             total += tall.count * wide.count * each
-    has_edge = problem.columns % lanes != 0 and sum(span.count for span in columns) > 1
-    is_split = has_edge and columns[-1].count > 1
-    kinds = len(rows) * (len(columns) + is_split)
-    return total * (1 + price.kind * kinds)
+    is_split = problem.columns % lanes != 0 and columns[-1].count > 1
+    code = sum(tall.size for tall in rows) * sum(wide.size for wide in columns)
+    code += is_split * sum(tall.size for tall in rows) * columns[-1].size
+    return total * (1 + price.code * code)
+
+
+def _has_conflicts(problem: Problem, height: int) -> bool:
+    """Whether rows of lhs meet in the same sets of the first cache, more than it has ways."""
+    apart = gcd(problem.row_bytes, WAY_BYTES)
+    return problem.row_bytes > 0 and height * max(apart, LINE_BYTES) > WAY_BYTES * MOST_WAYS
 
 
 def _packed(problem: Problem, how: Tile, price: Costs) -> Tile:
@@ -185,7 +198,8 @@ def _dot_tile(problem: Problem, target: Target) -> Choice | None:
                     )
                     each = steps * step + price.call + price.reduce * sums
                     total += tall.count * wide.count * each
-            total *= 1 + price.kind * len(rows) * len(columns)
+            code = sum(tall.size for tall in rows) * sum(wide.size for wide in columns)
+            total *= 1 + price.code * code
             if best is None or total < best[0]:
                 best = total, height, width
     assert best is not None
