@@ -10,6 +10,13 @@ settings.register_profile("deep", deadline=None, max_examples=2000)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--deep", action="store_true", help="also run tests/deep, and draw more")
+    parser.addoption(
+        "--update-golden",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="rewrite this case file with today's output (repeatable)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
