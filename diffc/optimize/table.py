@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from diffc.ir.aval import BOOLS, FLOATS, INTEGERS, NUMBERS
-from diffc.ir.graph import Literal, Operand, Value
+from diffc.ir.graph import Eqn, Literal, Operand, Value
 from diffc.optimize.rule import EXACT, FINITE, REALS, rule, rules
 
 
@@ -93,6 +93,9 @@ CHOICES = rules(
 )
 
 #: naive formulas that lose digits or overflow, and what computes the same well.
+#: They run before a differentiation too, so a replacement must be as smooth as what it replaces:
+#: `max(x, 0) + log1p(exp(-|x|))` is softplus, but both kinks have derivative 0 at 0, and softplus
+#: has 1/2. Selects by the sign take one smooth branch, which is right at 0 too.
 STABLE = rules(
     rule(
         "logistic",
@@ -121,7 +124,7 @@ STABLE = rules(
     rule(
         "log_logistic",
         "log(logistic(x))",
-        "sub(minimum(x, 0), log1p(exp(neg(abs(x)))))",
+        "sub(select(gt(x, 0), 0, x), log1p(exp(select(gt(x, 0), neg(x), x))))",
         REALS,
         why="log of 0 for x far below 0",
         stabilizes=True,
@@ -129,7 +132,7 @@ STABLE = rules(
     rule(
         "softplus",
         "log(add(1, exp(x)))",
-        "add(maximum(x, 0), log1p(exp(neg(abs(x)))))",
+        "add(select(gt(x, 0), x, 0), log1p(exp(select(gt(x, 0), neg(x), x))))",
         REALS,
         why="exp overflows for large x",
         stabilizes=True,
@@ -137,11 +140,11 @@ STABLE = rules(
     rule(
         "softplus_log1p",
         "log1p(exp(x))",
-        "add(maximum(x, 0), log1p(exp(neg(abs(x)))))",
+        "add(select(gt(x, 0), x, 0), log1p(exp(select(gt(x, 0), neg(x), x))))",
         REALS,
         why="exp overflows for large x",
         stabilizes=True,
-        when=lambda x, **bound: not _is_minus_abs(x),
+        when=lambda x, **bound: not _is_folded(x),
     ),
     rule(
         "log1p",
@@ -171,12 +174,17 @@ STABLE = rules(
 )
 
 
-def _is_minus_abs(x: Operand) -> bool:
-    """Whether ``x`` is ``neg(abs(...))``, so that exp(x) is at most 1."""
-    if not isinstance(x, Value) or x.eqn is None or x.eqn.op.name != "neg":
+def _is_folded(x: Operand) -> bool:
+    """Whether ``x`` is ``select(y > 0, -y, y)`` or ``-abs(y)``, so that exp(x) is at most 1."""
+    if not isinstance(x, Value) or x.eqn is None:
         return False
-    (inner,) = x.eqn.operands
-    return isinstance(inner, Value) and inner.eqn is not None and inner.eqn.op.name == "abs"
+    match x.eqn.op.name, x.eqn.operands:
+        case "neg", (Value(eqn=Eqn() as inner),):
+            return inner.op.name == "abs"
+        case "select", (Value(eqn=Eqn() as choice), Value(eqn=Eqn() as turned), y):
+            is_sign = choice.op.name == "gt" and choice.operands[0] is y
+            return is_sign and turned.op.name == "neg" and turned.operands[0] is y
+    return False
 
 
 TABLE = {**ARITHMETIC, **CHOICES, **STABLE}

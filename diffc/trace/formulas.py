@@ -122,11 +122,16 @@ def _hypot(x: Operand, y: Operand) -> Operand:
 
 def _log_add(exp: str, log1p: Callable[[Operand], Operand]) -> Formula:
     def apply(x: Operand, y: Operand) -> Operand:
-        """The larger one plus log(1 + exp(-|x - y|)); equal infinities would give inf - inf."""
-        large, small = o.emit("maximum", x, y), o.emit("minimum", x, y)
-        same = o.emit("eq", large, small)
-        gap = o.select(same, like(x, 0), o.emit("sub", small, large))
-        return o.emit("add", large, log1p(o.emit(exp, gap)))
+        """The larger one plus log(1 + exp(-|x - y|)); equal infinities would give inf - inf.
+
+        Chosen by the sign of x - y, not by max and abs, whose kinks would give the gradient at a
+        tie, where this function is smooth.
+        """
+        infinite = o.emit("bitwise_and", o.emit("eq", x, y), o.emit("is_inf", x))
+        gap = o.select(infinite, like(x, 0), o.emit("sub", x, y))
+        greater = o.emit("gt", gap, like(x, 0))
+        folded = o.select(greater, o.emit("neg", gap), gap)
+        return o.emit("add", o.select(greater, x, y), log1p(o.emit(exp, folded)))
 
     return apply
 

@@ -144,17 +144,19 @@ def nodes(pattern):
 #: what equations cost in the one order in which every rule goes down
 COSTS = {"log": 100, "log1p": 10, "exp": 10, "expm1": 10, "logistic": 8, "sqrt": 8, "div": 6}
 COSTS |= {"mul": 2, "add": 2, "sub": 2, "maximum": 2, "minimum": 2, "select": 2}
-COSTS |= {"neg": 1, "abs": 1, "cos": 4, "bitwise_not": 1, "bitwise_and": 1, "bitwise_or": 1}
+COSTS |= {"neg": 1, "abs": 1, "gt": 1, "cos": 4}
+COSTS |= {"bitwise_not": 1, "bitwise_and": 1, "bitwise_or": 1}
 
 
 def cost(pattern):
     """Sum of the costs of a pattern's equations, equal ones once; operands are shared.
 
-    ``exp(neg(abs(x)))`` is at most 1 and nothing stabilizes it: it costs little.
+    ``exp`` of ``-|x|``, written as a select by the sign, is at most 1 and nothing stabilizes it: it
+    costs little.
     """
     total = 0
     for node in set(nodes(pattern)):
-        tame = node.op == "exp" and [n.op for n in nodes(node)[1:]] == ["neg", "abs"]
+        tame = node.op == "exp" and [n.op for n in nodes(node)[1:]] == ["select", "gt", "neg"]
         total += 1 if tame else COSTS[node.op]
     return total
 
