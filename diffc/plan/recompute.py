@@ -4,12 +4,13 @@ Before: the epilogue of a layer stores all that its backward pass reads (the pre
 square, its half, one minus the square of a tanh, ...). After: it stores the least that the rest
 follows from.
 
-One minimum cut a group. Each value can be had in two ways: from memory, which costs a store and a
-load of its bytes, or again from its operands, which costs the prices of its op; the result of a
-contraction or reduction can't be computed again. What must lie in memory anyway (outputs, operands
-of contractions, calls and loops) costs nothing to read. The cut separates what is kept or at hand
-from what is computed again, at the least sum of both costs (the formulation of rematerialization
-as a minimum cut of Chen and others, and of functorch's partitioner).
+One minimum cut a group. Each value can be had in two ways: from memory, which costs a store of its
+bytes and a load for each kernel that needs it, or again in each of these from its operands, which
+costs the price of its op; the result of a contraction or reduction can't be computed again. What
+must lie in memory anyway (outputs, operands of contractions, calls and loops) costs nothing to
+read. The cut separates what is kept or at hand from what is computed again, at the least sum of
+both costs (the formulation of rematerialization as a minimum cut of Chen and others, and of
+functorch's partitioner).
 """
 
 from __future__ import annotations
@@ -22,15 +23,12 @@ from diffc.plan.flow import Network
 from diffc.plan.forms import is_indexed, price_of
 from diffc.plan.fuse import Fusion, Group
 
-#: a store and a load
-ROUND_TRIP = 2
-
 
 def values_in_memory(fusion: Fusion) -> set[Value]:
     """The computed values that lie in memory: all others live in the kernels that read them."""
     needed: set[Value] = {x for x in fusion.outputs if x.eqn is not None}
     forced: set[Value] = set(needed)
-    wanted: dict[Group, dict[Value, None]] = {}
+    wanted: dict[Group, dict[Value, set[Group]]] = {}
     for group in fusion.groups:
         for eqn in group.eqns:
             keeps = fusion.kinds[eqn] in ("contract", "solo", "region") or is_indexed(eqn)
@@ -39,7 +37,7 @@ def values_in_memory(fusion: Fusion) -> set[Value]:
                     continue
                 producer = fusion.group_of[value.eqn]
                 if producer is not group:
-                    wanted.setdefault(producer, {})[value] = None
+                    wanted.setdefault(producer, {}).setdefault(value, set()).add(group)
                     if keeps:
                         forced.add(value)
     memory = set(forced)
@@ -49,7 +47,7 @@ def values_in_memory(fusion: Fusion) -> set[Value]:
 
 
 def _kept(
-    fusion: Fusion, group: Group, wanted: dict[Value, None], forced: set[Value]
+    fusion: Fusion, group: Group, wanted: dict[Value, set[Group]], forced: set[Value]
 ) -> set[Value]:
     """What the group keeps so that all wanted values can be had."""
     if group.form in ("solo", "region"):
@@ -61,25 +59,19 @@ def _kept(
     source, sink = network.node(), network.node()
     into: dict[Value, int] = {}
     outof: dict[Value, int] = {}
-    order: list[Value] = []
-    stack = list(asked)
-    while stack:  # the wanted values and all in the group that they are computed from
-        value = stack.pop()
-        if value in into:
-            continue
+    readers = _readers(fusion, group, {value: wanted[value] for value in asked})
+    for value in readers:
         into[value], outof[value] = network.node(), network.node()
-        order.append(value)
-        assert value.eqn is not None
-        stack.extend(x for x in fusion.roots(value.eqn) if x in group.coords)
-    for value in order:
+    for value, kernels in readers.items():
         eqn = value.eqn
         assert eqn is not None
         elements = _elements(value.aval)
-        keep = 0.0 if value in forced else elements * ROUND_TRIP * value.aval.numpy.itemsize
+        bytes_ = elements * value.aval.numpy.itemsize
+        keep = 0.0 if value in forced else bytes_ * (1 + len(kernels))
         network.edge(into[value], outof[value], keep)
         price = price_of(eqn)
         width = max(value.aval.numpy.itemsize, 4) / 4
-        again = price * elements * width if math.isfinite(price) else math.inf
+        again = price * elements * width * len(kernels) if math.isfinite(price) else math.inf
         network.edge(source, into[value], again)
         for operand in fusion.roots(eqn):
             if operand in outof:
@@ -87,7 +79,25 @@ def _kept(
     for value in asked:
         network.edge(outof[value], sink, math.inf)
     reached = network.source_side(source, sink)
-    return {value for value in order if into[value] in reached and outof[value] not in reached}
+    return {value for value in readers if into[value] in reached and outof[value] not in reached}
+
+
+def _readers(
+    fusion: Fusion, group: Group, asked: dict[Value, set[Group]]
+) -> dict[Value, set[Group]]:
+    """The asked values and all that they follow from, with the kernels that would need each."""
+    found: dict[Value, set[Group]] = {value: set(kernels) for value, kernels in asked.items()}
+    stack = list(found)
+    while stack:
+        value = stack.pop()
+        assert value.eqn is not None
+        for operand in fusion.roots(value.eqn):
+            if operand in group.coords:
+                known = found.setdefault(operand, set())
+                if not found[value] <= known:
+                    known |= found[value]
+                    stack.append(operand)
+    return found
 
 
 def _is_final(eqn: Eqn | None) -> bool:
