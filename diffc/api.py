@@ -10,8 +10,9 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diffc import linearized, loops, tree
+from diffc import jacobians, linearized, loops, tree
 from diffc.gradient import Gradient, integers
+from diffc.jacobians import Jacobian
 from diffc.jitted import Jitted
 from diffc.trace import active, emit
 from diffc.vectorized import Vectorized
@@ -177,6 +178,111 @@ def vmap(function: Function, in_axes: Any = 0, out_axes: Any = 0) -> Vectorized:
         array([10., 32., 54.])
     """
     return Vectorized(function, in_axes, out_axes)
+
+
+def jacfwd(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Jacobian:
+    """The function that gives ``function``'s Jacobian, in forward mode; see :func:`jacobian`."""
+    return Jacobian(function, argnums, has_aux, "forward")
+
+
+def jacrev(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Jacobian:
+    """The function that gives ``function``'s Jacobian, in reverse mode; see :func:`jacobian`."""
+    return Jacobian(function, argnums, has_aux, "reverse")
+
+
+def jacobian(
+    function: Function,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    layout: str = "numerator",
+) -> Jacobian:
+    """The function that gives all partial derivatives of ``function``'s results.
+
+    Args:
+        function: gives any pytree of float arrays.
+        argnums: by which positional arguments, pytrees of floats; an int or a sequence.
+        has_aux: whether ``function`` returns ``(value, aux)``; aux is passed through.
+        layout: "numerator" puts the axes of the result first, "denominator" those of the argument.
+
+    Returns:
+        A function that gives, for each leaf of the value, a pytree like the argument (with a
+        sequence as ``argnums``: a tuple of them). The leaf for a result of shape ``(m,)`` and an
+        argument of shape ``(n, k)`` has shape ``(m, n, k)``, or ``(n, k, m)``. Its method
+        ``explain(*args)`` says which mode is taken: forward where the arguments have at most as
+        many elements as the results, else reverse.
+
+    Raises:
+        DtypeError: an argument in ``argnums`` or a result holds integers.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> by = diffc.jacobian(lambda x: np.array([x[0] * x[1], x[0], x[1] ** 2]))
+        >>> by(np.array([2.0, 3.0]))
+        array([[3., 2.],
+               [1., 0.],
+               [0., 6.]])
+        >>> by.explain(np.array([2.0, 3.0])).partition(" (")[0]
+        'jacobian of <lambda>: forward mode, one direction for each element of the arguments'
+    """
+    return Jacobian(function, argnums, has_aux, "cheaper", layout)
+
+
+def hessian(
+    function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Jacobian:
+    """The function that gives the second derivatives of ``function``, forward over reverse.
+
+    Structured as :func:`jacobian` of :func:`jacobian`: for a scalar function of an array of shape
+    ``s``, an array of shape ``s + s``.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> diffc.hessian(lambda x: x[0] ** 2 - x[1] ** 2)(np.zeros(2))
+        array([[ 2.,  0.],
+               [ 0., -2.]])
+    """
+    return jacobians.hessian(function, argnums, has_aux)
+
+
+def hvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """The Hessian of a scalar function times ``tangents``, without the Hessian.
+
+    Args:
+        function: gives one float scalar.
+        primals: the arguments, one pytree of floats each.
+        tangents: of the same structure and shapes.
+
+    Returns:
+        One product for each of ``primals``, in a tuple; for a single one, the product itself.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> diffc.hvp(lambda x: x[0] ** 2 - x[1] ** 2, (np.zeros(2),), (np.ones(2),))
+        array([ 2., -2.])
+    """
+    return jacobians.hvp(function, tuple(primals), tuple(tangents))
+
+
+def linear_transpose(function: Function, *avals: Any) -> Function:
+    """The transpose of a linear function, for arguments of these shapes.
+
+    Args:
+        function: linear in all its arguments together, and zero at zero.
+        avals: arrays, numbers, or anything with a shape and a dtype; values don't matter.
+
+    Returns:
+        A function from a pytree like the result to a tuple with one pytree for each argument.
+
+    Raises:
+        UsageError: the function is not linear; says which line.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> back = diffc.linear_transpose(lambda x: 3 * x[1:], np.zeros(3))
+        >>> back(np.array([1.0, 2.0]))
+        (array([0., 3., 6.]),)
+    """
+    return jacobians.linear_transpose(function, *avals)
 
 
 def stop_gradient(x: Any) -> Any:

@@ -210,7 +210,7 @@ def vjp(function: Function, primals: tuple[Any, ...]) -> tuple[Any, Function]:
             raise UsageError(f"the cotangent differs from the result: {problem}", location=line())
         flags = halves.split.active_outputs
         given = [
-            _like(c, output.aval)
+            like(c, output.aval)
             for c, output, on in zip(cts, halves.traced.graph.outputs, flags, strict=False)
             if on
         ]
@@ -221,7 +221,7 @@ def vjp(function: Function, primals: tuple[Any, ...]) -> tuple[Any, Function]:
     return out, pull
 
 
-def _like(ct: Any, wanted: Any) -> Any:
+def like(ct: Any, wanted: Any) -> Any:
     """A cotangent with the dtype of its result; its shape must be right."""
     leaf = as_leaf(ct)
     if np.shape(leaf) != wanted.shape:
@@ -231,4 +231,4 @@ def _like(ct: Any, wanted: Any) -> Any:
     return leaf if active() else np.asarray(leaf, wanted.numpy)
 
 
-__all__ = ["jvp", "linearize", "vjp"]
+__all__ = ["jvp", "like", "linearize", "vjp"]

@@ -4,6 +4,7 @@ from diffc.transforms import regions as regions  # registers the rules of call a
 from diffc.transforms.backward import Vjp, transpose, vjp
 from diffc.transforms.batch import Batch, batch
 from diffc.transforms.forward import Jvp, Linearization, jvp, linearize
+from diffc.transforms.linear import explain_nonlinear
 
 __all__ = [
     "Batch",
@@ -11,6 +12,7 @@ __all__ = [
     "Linearization",
     "Vjp",
     "batch",
+    "explain_nonlinear",
     "jvp",
     "linearize",
     "transpose",
