@@ -7,6 +7,7 @@ an operand of the equation that holds them. Nothing broadcasts, promotes or defa
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -134,7 +135,10 @@ class Eqn:
         self.regions = regions
         self.loc = loc
         self.key = key
-        self.results = tuple(Value(aval, self, i) for i, aval in enumerate(avals))
+        if len(avals) == 1:
+            self.results: tuple[Value, ...] = (Value(avals[0], self, 0),)
+        else:
+            self.results = tuple([Value(aval, self, i) for i, aval in enumerate(avals)])
 
     @property
     def result(self) -> Value:
@@ -241,11 +245,19 @@ class Builder:
         key = eqn_key(op, operands, params, regions)
         eqn = self._found.get(key)
         if eqn is None:
-            avals = op.infer(tuple(operand.aval for operand in operands), params, regions)
+            given = tuple([operand.aval for operand in operands])
+            avals = op.infer(given, params, regions) if regions else _infer(op, given, params, key)
             eqn = Eqn(op, operands, params, regions, avals, loc or self.loc, key)
             self._found[key] = eqn
             self.eqns.append(eqn)
         return eqn.results
+
+    def adopt(self, eqn: Eqn) -> tuple[Value, ...]:
+        """Takes over an equation of another graph whose operands are values of this one too."""
+        found = self._found.setdefault(eqn.key, eqn)
+        if found is eqn:
+            self.eqns.append(eqn)
+        return found.results
 
     def inline(self, graph: Graph, operands: Iterable[Operand]) -> tuple[Operand, ...]:
         """Emits all of ``graph`` on ``operands``; returns what its outputs became."""
@@ -267,6 +279,20 @@ class Builder:
     def build(self, outputs: Iterable[Operand]) -> Graph:
         """The graph with these outputs; equations that nothing uses stay (see ``prune``)."""
         return Graph(self.name, tuple(self.inputs), tuple(self.eqns), tuple(outputs))
+
+
+_INFERRED: dict[tuple[Any, ...], tuple[Aval, ...]] = {}
+
+
+def _infer(
+    op: OpLike, avals: tuple[Aval, ...], params: Mapping[str, Any], key: tuple[Any, ...]
+) -> tuple[Aval, ...]:
+    """Avals of the results, remembered."""
+    question = op, avals, key[2]
+    found = _INFERRED.get(question)
+    if found is None:
+        found = _INFERRED[question] = op.infer(avals, params, ())
+    return found
 
 
 def eqn_key(
@@ -316,16 +342,16 @@ def rebuild(graph: Graph, step: Callable[[Builder, Eqn, dict[Operand, Operand]],
     """A new graph made by calling ``step`` for each equation; the old one when nothing changed.
 
     ``step(builder, eqn, env)`` emits what replaces ``eqn`` and records its results in ``env``
-    (``builder.copy(eqn, env)`` keeps it).
+    where they are new; ``builder.adopt(eqn)`` keeps an equation whose operands are kept. The new
+    graph shares inputs and kept equations with the old one.
     """
     builder = Builder(graph.name)
+    builder.inputs = list(graph.inputs)
     env: dict[Operand, Operand] = {}
-    for value in graph.inputs:
-        env[value] = builder.input(value.aval, value.name)
     for eqn in graph.eqns:
         builder.loc = eqn.loc
         step(builder, eqn, env)
-    new = prune(builder.build(env.get(output, output) for output in graph.outputs))
+    new = prune(builder.build([env.get(output, output) for output in graph.outputs]))
     return graph if is_same(graph, new) else new
 
 
@@ -335,6 +361,8 @@ def is_same(left: Graph, right: Graph) -> bool:
         return True
     if len(left.eqns) != len(right.eqns) or left.input_avals != right.input_avals:
         return False
+    if all(map(operator.is_, left.eqns, right.eqns)) and left.inputs == right.inputs:
+        return left.outputs == right.outputs
     env: dict[Operand, Operand] = dict(zip(left.inputs, right.inputs, strict=True))
 
     def same(a: Operand, b: Operand) -> bool:

@@ -86,32 +86,40 @@ class _Walker:
     def __init__(self, names: frozenset[str], fired: Counter[str]) -> None:
         self.names = names
         self.fired = fired
-        self.by_root: dict[str, list[Rule]] = {}
+        self.by_root: dict[str, list[tuple[Rule, frozenset[str], bool]]] = {}
         self.structures: dict[str, list[tuple[str, Structure]]] = {}
         for name in names:
             if name in TABLE:
-                self.by_root.setdefault(TABLE[name].root, []).append(TABLE[name])
+                rule = TABLE[name]
+                self.by_root.setdefault(rule.root, []).append((rule, *rule.needs))
             else:
                 structure = STRUCTURE[name]
                 for root in structure.roots:
                     self.structures.setdefault(root, []).append((name, structure))
         order = {name: i for i, name in enumerate(rule_names())}
         for found in self.by_root.values():
-            found.sort(key=lambda rule: order[rule.name])
+            found.sort(key=lambda entry: order[entry[0].name])
         for pairs in self.structures.values():
             pairs.sort(key=lambda pair: order[pair[0]])
 
     def step(self, builder: Builder, eqn: Eqn, env: dict[Operand, Operand]) -> None:
         """One equation of the old graph."""
-        operands = tuple(env.get(operand, operand) for operand in eqn.operands)
+        operands = tuple([env.get(operand, operand) for operand in eqn.operands])
+        kept = eqn if operands == eqn.operands else None
         if eqn.regions:
             regions = tuple(self._region(region) for region in eqn.regions)
-            results: Sequence[Operand] = builder.emit(eqn.op, operands, eqn.params, regions)
+            if kept is not None and regions == eqn.regions:
+                results: Sequence[Operand] = builder.adopt(eqn)
+            else:
+                results = builder.emit(eqn.op, operands, eqn.params, regions)
         elif len(eqn.results) > 1:
-            results = builder.emit(eqn.op, operands, eqn.params)
+            adopted = kept is not None
+            results = builder.adopt(eqn) if adopted else builder.emit(eqn.op, operands, eqn.params)
         else:
-            results = (self.emit(builder, eqn.op.name, operands, eqn.params),)
+            results = (self.emit(builder, eqn.op.name, operands, eqn.params, kept),)
         for old, new in zip(eqn.results, results, strict=True):
+            if new is old:
+                continue
             if new.aval is not old.aval:
                 raise InternalError(
                     f"a rule turned {old.aval} into {new.aval}",
@@ -126,14 +134,22 @@ class _Walker:
         return optimize(region, only=tuple(sorted(self.names)))
 
     def emit(
-        self, builder: Builder, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+        self,
+        builder: Builder,
+        op: str,
+        operands: tuple[Operand, ...],
+        params: Mapping[str, Any],
+        kept: Eqn | None = None,
     ) -> Operand:
-        """Emits one equation, or what it folds or rewrites to."""
+        """Emits one equation (``kept``, if it is this one), or what it folds or rewrites to."""
         declared = find(op)
         folded = fold(declared, operands, params)
         if folded is not None:
             return folded
-        for rule in self.by_root.get(op, ()):
+        made_by, has_literal = _origins(operands)
+        for rule, ops, literals in self.by_root.get(op, ()):
+            if not ops <= made_by or (literals and not has_literal):
+                continue
             bound = self._match_root(rule, operands, params)
             if bound is not None:
                 aval = declared.infer(tuple(x.aval for x in operands), params, ())[0]
@@ -149,6 +165,8 @@ class _Walker:
             if found is not None:
                 self.fired[name] += 1
                 return found
+        if kept is not None:
+            return builder.adopt(kept)[0]
         return builder.emit(declared, operands, params)[0]
 
     def _match_root(
@@ -175,6 +193,18 @@ class _Walker:
                 shape = _aval_of_args(args, bound, aval)
                 operands = tuple(self._build(builder, arg, bound, shape) for arg in args)
                 return self.emit(builder, op, operands, settings)
+
+
+def _origins(operands: tuple[Operand, ...]) -> tuple[set[str], bool]:
+    """The ops that make the operands, and whether any is a literal."""
+    made_by: set[str] = set()
+    has_literal = False
+    for operand in operands:
+        if isinstance(operand, Literal):
+            has_literal = True
+        elif operand.eqn is not None:
+            made_by.add(operand.eqn.op.name)
+    return made_by, has_literal
 
 
 def _aval_of_args(args: Sequence[Pattern], bound: Mapping[str, Any], aval: Any) -> Any:

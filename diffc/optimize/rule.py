@@ -88,6 +88,13 @@ class Rule:
         return self.exactness == "exact" or self.stabilizes
 
     @property
+    def needs(self) -> tuple[frozenset[str], bool]:
+        """What the operands of the root must be for a match: made by these ops; any literal."""
+        assert isinstance(self.pattern, Node)
+        ops = frozenset(arg.op for arg in self.pattern.args if isinstance(arg, Node))
+        return ops, any(isinstance(arg, Number) for arg in self.pattern.args)
+
+    @property
     def root(self) -> str:
         """The op at the root of the pattern."""
         assert isinstance(self.pattern, Node)
