@@ -9,6 +9,7 @@ through :meth:`Jitted.call`. Within a trace, a jitted function becomes a ``call`
 from __future__ import annotations
 
 import functools
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -205,9 +206,9 @@ class Jitted:
             raise UsageError(f"jit takes a function, found {function!r}", location=line())
         self.function = function
         self.origin: Callable[..., Any] = getattr(function, "origin", function)
-        self.static_argnums = frozenset(static_argnums)
+        self.static_argnums = _positions(self.origin, static_argnums)
         self.static_argnames = frozenset(static_argnames)
-        self.donate_argnums = frozenset(donate_argnums)
+        self.donate_argnums = _positions(self.origin, donate_argnums)
         if self.static_argnums & self.donate_argnums:
             raise UsageError("an argument can't be static and donated", location=line())
         self._compiled: dict[Any, Compiled] = {}
@@ -271,7 +272,8 @@ class Jitted:
                 (leaf.aval.numpy, leaf.aval.shape) if isinstance(leaf, Abstract) else s
                 for leaf, s in zip(leaves, signature, strict=True)
             )
-        key = (in_tree, signature, statics, static_names)
+        typed = _typed(tuple(x for _, x in (*statics, *static_names)))
+        key = (in_tree, signature, statics, static_names, typed)
         try:
             hash(key)
         except TypeError as error:
@@ -335,8 +337,10 @@ class Jitted:
     def _compile(self, bound: Bound) -> Compiled:
         traced, derivation, seconds = self._trace(bound)
         compilation = self._compilation(traced, derivation, seconds, bound)
-        executable = make_executable(compilation, traced.captured, bound.leaves)
         out_tree = derivation.out_tree if derivation else traced.out_tree
+        executable = make_executable(
+            compilation, traced.captured, bound.leaves, out_tree.num_leaves
+        )
         return Compiled(
             compilation, executable, out_tree, traced.captured, bound.in_tree, bound.signature
         )
@@ -365,7 +369,8 @@ class Jitted:
         captured = tuple(
             Captured(c.aval, c.current(), c.tracer, c.place) for c in compiled.captured
         )
-        executable = make_executable(compiled.compilation, captured, bound.leaves)
+        count = compiled.out_tree.num_leaves
+        executable = make_executable(compiled.compilation, captured, bound.leaves, count)
         fresh = Compiled(
             compiled.compilation,
             executable,
@@ -423,6 +428,24 @@ class Jitted:
             write(bound.leaves[i], read(value))
         traced.apply_effects(results)
         return traced.out_tree.build(results[: traced.num_results])
+
+
+def _positions(function: Callable[..., Any], given: Sequence[int]) -> frozenset[int]:
+    """Positions of arguments; negative ones count from the last positional parameter."""
+    if all(position >= 0 for position in given):
+        return frozenset(given)
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    count = sum(p.kind in kinds for p in inspect.signature(function).parameters.values())
+    if min(given) < -count:
+        raise UsageError(f"there is no argument {min(given)} of {count}", location=line())
+    return frozenset(position % count if position < 0 else position for position in given)
+
+
+def _typed(static: Any) -> Any:
+    """What tells static values apart that are equal: ``1``, ``1.0`` and ``True``; zeros by sign."""
+    if isinstance(static, tuple):
+        return tuple(map(_typed, static))
+    return (float, static.hex()) if type(static) is float else type(static)
 
 
 class Bound:
@@ -492,9 +515,12 @@ def match_donations(graph: Graph, donated: frozenset[int], count: int) -> dict[i
 
 
 def make_executable(
-    compilation: Compilation, captured: Sequence[Captured], leaves: Sequence[Leaf]
+    compilation: Compilation,
+    captured: Sequence[Captured],
+    leaves: Sequence[Leaf],
+    results: int | None = None,
 ) -> Executable:
-    """The runtime's form of a compilation."""
+    """The runtime's form of a compilation; outputs after the first ``results`` are written back."""
     graph, module, memory = compilation.graph, compilation.module, compilation.memory
     count = len(leaves)
     inputs = [
@@ -502,7 +528,12 @@ def make_executable(
         for a, leaf in zip(graph.input_avals[:count], leaves, strict=True)
     ]
     outputs = [
-        OutputSpec(DTYPES[a.dtype], _known(a), module.aliases.get(i))
+        OutputSpec(
+            DTYPES[a.dtype],
+            _known(a),
+            module.aliases.get(i),
+            is_writeback=results is not None and i >= results,
+        )
         for i, a in enumerate(graph.output_avals)
     ]
     return Executable(

@@ -76,11 +76,14 @@ class OutputSpec:
         shape: Its shape.
         alias: The input in whose memory it lies (the program updates that memory in place, and the
             same array object is returned); None for a fresh array.
+        is_writeback: The caller sees it only through that input, so a read-only one is an error
+            (else what is written may go to a copy, which is returned).
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     alias: int | None = None
+    is_writeback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +162,9 @@ class Executable:
         self.all_inputs = self.inputs + tuple(
             InputSpec(array.dtype.newbyteorder("="), array.shape) for array in self.captured
         )
-        returned = {out.alias for out in self.outputs if out.alias is not None}
-        self.returned = frozenset(returned)
-        self.written = tuple(sorted(returned | {w.input for w in writebacks}))
+        aliased = {out.alias: out for out in self.outputs if out.alias is not None}
+        self.returned = frozenset(k for k, out in aliased.items() if not out.is_writeback)
+        self.written = tuple(sorted(aliased.keys() | {w.input for w in writebacks}))
         self._check_specs()
         self._program = _PROGRAM(self.address)
 
