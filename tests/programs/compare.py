@@ -61,7 +61,7 @@ def terms_of(eqn, arrays):
     if name == "prod":  # in another order, partial products may leave the range
         safe = np.log2(float(np.finfo(result.numpy).max)) / 2
         far = np.sum(np.abs(np.log2(sizes[0], where=sizes[0] > 0, out=np.ones(sizes[0].shape))))
-        total = np.where(far < safe, total, np.inf)
+        total = np.where(far < safe, total, np.inf)  # then nothing is known
     if name == "contract":
         own = eqn.operands[0].aval.size * eqn.operands[1].aval.size
         count = own // max(1, result.size)
@@ -103,7 +103,8 @@ def moved(seed: int):
             return result
         sign = rng.integers(0, 2, result.shape) * 2 - 1
         moved = (result.astype(np.float64) + sign * off).astype(result.dtype)
-        return np.where(np.isfinite(result), moved, result)
+        moved = np.where(np.isfinite(result), moved, result)
+        return np.where(np.isinf(off) & ~np.isnan(result), np.nan, moved).astype(result.dtype)
 
     return compute
 
