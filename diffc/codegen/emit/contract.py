@@ -387,8 +387,8 @@ class _Job:
         self, packing: Packing, source: str, panel: str, width: int, stride: int, count: int
     ) -> None:
         """Packs a run of the contracted index."""
-        fn, lanes = self.writer.frame.fn, packing.lanes
-        if packing.square == 1:
+        fn, lanes = self.writer.frame.fn, packing.square
+        if lanes == 1:
             arguments = [("ptr", source), ("ptr", panel), ("i64", str(count))]
             fn.call("void", packing.whole(width, stride), *arguments, declare=False)
             return
@@ -406,21 +406,19 @@ class _Job:
         self, packing: Packing, source: str, panel: str, rows: int, stride: int, count: int
     ) -> None:
         """Packs a run for one vector of the panel; the last square may overlap the one before."""
-        fn, lanes = self.writer.frame.fn, packing.lanes
+        fn, lanes = self.writer.frame.fn, packing.square
         pointers = [("ptr", source), ("ptr", panel)]
-        number = ("i64", str(rows))
         if count < lanes:
-            fn.call("void", packing.rest(stride, count), *pointers, number, declare=False)
+            fn.call("void", packing.rest(rows, stride, count), *pointers, declare=False)
             return
-        name = packing.squares(stride)
-        trips = ("i64", str(count // lanes))
-        fn.call("void", name, *pointers, trips, number, declare=False)
+        name = packing.squares(rows, stride)
+        fn.call("void", name, *pointers, ("i64", str(count // lanes)), declare=False)
         if count % lanes:
             last = count - lanes
             here = self._moved(source, packing.dtype, str(last * packing.along))
             there = self._moved(panel, packing.dtype, str(last * stride))
             pointers = [("ptr", here), ("ptr", there)]
-            fn.call("void", name, *pointers, ("i64", "1"), number, declare=False)
+            fn.call("void", name, *pointers, ("i64", "1"), declare=False)
 
 
 def _repeated(parts: Sequence[tuple[Span, ...]]) -> list[Block]:

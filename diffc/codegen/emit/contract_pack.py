@@ -20,6 +20,8 @@ from diffc.codegen.targets import ITEM_BYTES, Target
 
 __all__ = ["Packing", "transposed"]
 
+MOST_SQUARE = 8
+"""Larger squares pack no faster, and take long to compile."""
 LANE_BYTES = 16
 """Within so many bytes a shuffle is cheap on every machine."""
 
@@ -50,7 +52,7 @@ class Packing:
     @property
     def square(self) -> int:
         """Steps that one trip packs."""
-        return self.lanes if self.along == 1 and self.across != 1 else 1
+        return min(self.lanes, MOST_SQUARE) if self.along == 1 and self.across != 1 else 1
 
     def whole(self, width: int, stride: int) -> str:
         """The function that packs `%trips` (at least 1) steps of a panel."""
@@ -65,24 +67,20 @@ class Packing:
                 self._elements(fn, source, target, width, stride)
         return self._close(fn)
 
-    def squares(self, stride: int) -> str:
-        """The function that packs `%trips` (at least 1) squares of `%count` rows of the operand.
-
-        Where `%count` is less than a square has, the last row is repeated.
-        """
-        fn = self._open([("i64", "%trips"), ("i64", "%count")])
-        size, lanes = ITEM_BYTES[self.dtype], self.lanes
-        rows = self._rows(fn)
+    def squares(self, count: int, stride: int) -> str:
+        """The function that packs `%trips` (at least 1) squares of `count` rows of the operand."""
+        fn = self._open([("i64", "%trips")])
+        size, lanes = ITEM_BYTES[self.dtype], self.square
         with fn.loop("%trips") as loop:
-            moved = fn.scaled(loop.index, lanes * size)
+            source = fn.gep("%from", fn.scaled(loop.index, lanes * size))
             target = fn.gep("%to", fn.scaled(loop.index, lanes * stride * size))
-            self._square(fn, [fn.gep(row, moved) for row in rows], target, stride, lanes)
+            self._square(fn, source, target, count, stride, lanes)
         return self._close(fn)
 
-    def rest(self, stride: int, steps: int) -> str:
-        """The function that packs fewer steps than a square has, of `%count` rows."""
-        fn = self._open([("i64", "%count")])
-        self._square(fn, self._rows(fn), "%to", stride, steps)
+    def rest(self, count: int, stride: int, steps: int) -> str:
+        """The function that packs fewer steps than a square has."""
+        fn = self._open([])
+        self._square(fn, "%from", "%to", count, stride, steps)
         return self._close(fn)
 
     def _open(self, parameters: list[tuple[str, str]]) -> FunctionText:
@@ -122,25 +120,19 @@ class Packing:
             for column in range(width, stride):
                 fn.store(kind, constant(0, kind), fn.index(target, kind, column), size)
 
-    def _rows(self, fn: FunctionText) -> list[str]:
-        """Pointers to the rows of a square."""
-        rows = ["%from"]
-        for row in range(1, self.lanes):
-            exists = fn.value(f"icmp ugt i64 %count, {row}")
-            step = self.across * ITEM_BYTES[self.dtype]
-            step_text = fn.value(f"select i1 {exists}, i64 {step}, i64 0")
-            rows.append(fn.gep(rows[-1], step_text))
-        return rows
-
     def _square(
-        self, fn: FunctionText, rows: list[str], target: str, stride: int, steps: int
+        self, fn: FunctionText, source: str, target: str, count: int, stride: int, steps: int
     ) -> None:
-        size, lanes = ITEM_BYTES[self.dtype], self.lanes
-        vectors = [load_lanes(fn, self.dtype, lanes, row, steps) for row in rows]
-        vectors = transposed(fn, vectors, self.dtype)
+        """A square of vectors, turned around; rows that do not exist are 0."""
+        size, lanes = ITEM_BYTES[self.dtype], self.square
+        rows = ["zeroinitializer"] * lanes
+        for row in range(count):
+            place = fn.gep(source, row * self.across * size)
+            rows[row] = load_lanes(fn, self.dtype, lanes, place, steps)
+        columns = transposed(fn, rows, self.dtype)
         for step in range(steps):
             place = fn.gep(target, step * stride * size)
-            store_lanes(fn, self.dtype, lanes, vectors[step], place, lanes)
+            store_lanes(fn, self.dtype, lanes, columns[step], place, lanes)
 
 
 def transposed(fn: FunctionText, rows: list[str], dtype: str) -> list[str]:

@@ -24,13 +24,18 @@ class Costs:
         broadcast: A load of one element into all lanes.
         call: Calling a tile: arguments, loop set-up, addresses of the epilogue.
         finish: Storing one vector of sums through a small epilogue.
-        code: What one more sum in a distinct tile costs, as a share of the time: it is compiled.
+        kind: What one more distinct tile costs, as a share of the time: it is compiled.
+        code: What one more sum in a distinct tile costs, as such a share.
+        pack: What packing costs, as such a share.
+        jump: Going to the next row of a strip of rhs beyond the second cache.
+        stream: Loading a vector of rhs from beyond the second cache.
         conflict: Factor where rows of lhs push each other out of the first cache.
         reduce: Adding up one vector of a dot tile.
         copy: Packing one element along unit stride.
         transpose: Packing one element of rows into columns.
         gather: Packing one element of another layout.
         scatter: Storing one element that does not lie along the lanes.
+        many_rows: From so many rows on a large rhs is packed.
         pack_bytes: From this size of rhs on it is packed although its columns are contiguous.
         depth_block: Length of the blocks of the contracted index, once packed.
         row_block: Rows of lhs that stay in the second cache, once packed.
@@ -39,18 +44,23 @@ class Costs:
     """
 
     multiply_add: float = 1.0
-    latency: float = 4.0
+    latency: float = 8.0
     load: float = 1.0
     broadcast: float = 0.5
     call: float = 40.0
     finish: float = 3.0
-    code: float = 0.001
+    kind: float = 0.01
+    code: float = 0.0004
+    pack: float = 0.03
+    jump: float = 4.0
+    stream: float = 8.0
     conflict: float = 1.1
     reduce: float = 6.0
     copy: float = 0.15
-    transpose: float = 0.5
+    transpose: float = 0.4
     gather: float = 2.0
     scatter: float = 2.5
+    many_rows: int = 48
     pack_bytes: int = 1536 * 1024
     depth_block: int = 512
     row_block: int = 234
@@ -59,8 +69,10 @@ class Costs:
 
 
 WIDE = Costs()
-MIDDLE = Costs(multiply_add=0.5, load=0.5, transpose=0.7, copy=0.2, column_block=1024)
-NARROW = Costs(multiply_add=0.5, load=0.5, transpose=1.0, copy=0.3, row_block=120)
+MIDDLE = Costs(multiply_add=0.5, latency=4.0, load=0.5, stream=4.0, transpose=0.5, copy=0.2)
+NARROW = Costs(
+    multiply_add=0.5, latency=4.0, load=0.5, stream=2.0, transpose=0.6, copy=0.3, row_block=120
+)
 
 
 def costs(target: Target) -> Costs:

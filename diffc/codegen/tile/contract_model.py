@@ -103,11 +103,12 @@ def _register_tile(problem: Problem, target: Target) -> Choice:
     lanes = max(2, target.lanes(accumulator(problem.dtype)))
     vectors = -(-problem.columns // lanes)
     room = registers_for_tiles(target)
+    packs_lhs = _is_large(problem, price) and problem.rows >= price.many_rows
     best: tuple[float, int, int] | None = None
     for width in range(1, min(vectors, room // 2) + 1):
         for height in range(1, min(problem.rows, (room - 1 - width) // width) + 1):
-            cycles = _tile_cycles(problem, price, lanes, height, width)
-            if _has_conflicts(problem, height):
+            cycles = _tile_cycles(problem, target, lanes, height, width)
+            if not packs_lhs and _has_conflicts(problem, height):
                 cycles *= price.conflict
             if best is None or cycles < best[0]:
                 best = cycles, height, width
@@ -123,16 +124,21 @@ def _register_tile(problem: Problem, target: Target) -> Choice:
         if not problem.rhs_by_column:
             each = price.transpose if problem.rhs_by_depth else price.gather
         cycles += each * problem.columns * problem.depth * problem.outer_rhs
+        cycles *= 1 + price.pack
     return Choice(cycles, how)
 
 
-def _tile_cycles(problem: Problem, price: Costs, lanes: int, height: int, width: int) -> float:
+def _tile_cycles(problem: Problem, target: Target, lanes: int, height: int, width: int) -> float:
     """Cycles of all tiles of one run, where tiles are at most `height` by `width`."""
+    price = costs(target)
     rows = spans(problem.rows, height)
     columns = spans(-(-problem.columns // lanes), width)
+    nbytes = ITEM_BYTES[problem.operand] * problem.columns * problem.depth
+    is_streamed = nbytes > target.l2_bytes
     total = 0.0
-    for tall in rows:
-        for wide in columns:
+    for wide in columns:
+        stream = price.jump + price.stream * wide.size if is_streamed else 0.0
+        for number, tall in enumerate(rows):
             sums = tall.size * wide.size
             step = max(
                 sums * price.multiply_add,
@@ -141,10 +147,13 @@ def _tile_cycles(problem: Problem, price: Costs, lanes: int, height: int, width:
             )
             each = problem.depth * step + price.call + price.finish * sums
             total += tall.count * wide.count * each
+            if number == 0:  # the first rows bring a strip of rhs into the cache
+                total += wide.count * problem.depth * max(0.0, stream - step)
     is_split = problem.columns % lanes != 0 and columns[-1].count > 1
-    code = sum(tall.size for tall in rows) * sum(wide.size for wide in columns)
-    code += is_split * sum(tall.size for tall in rows) * columns[-1].size
-    return total * (1 + price.code * code)
+    tall_sums, wide_sums = (sum(span.size for span in part) for part in (rows, columns))
+    kinds = len(rows) * (len(columns) + is_split)
+    code = tall_sums * (wide_sums + is_split * columns[-1].size)
+    return total * (1 + price.kind * kinds + price.code * code)
 
 
 def _has_conflicts(problem: Problem, height: int) -> bool:
@@ -153,22 +162,29 @@ def _has_conflicts(problem: Problem, height: int) -> bool:
     return problem.row_bytes > 0 and height * max(apart, LINE_BYTES) > WAY_BYTES * MOST_WAYS
 
 
+def _is_large(problem: Problem, price: Costs) -> bool:
+    """Whether rhs is so large that it is packed although its columns are neighbours."""
+    return ITEM_BYTES[problem.operand] * problem.columns * problem.depth >= price.pack_bytes
+
+
 def _packed(problem: Problem, how: Tile, price: Costs) -> Tile:
     """The tile with what is packed, and with cache blocks."""
-    nbytes = ITEM_BYTES[problem.operand] * problem.columns * problem.depth
     must = not problem.rhs_by_column
-    is_large = nbytes >= price.pack_bytes
-    if problem.rows < 4 * how.rows:  # rhs is read a few times: packing would cost more
+    is_large = _is_large(problem, price)
+    if problem.rows < price.many_rows:  # rhs is read a few times: packing would cost more
         can_stream = problem.rows <= 2 and problem.is_single_depth and not must
         if can_stream and is_large and problem.depth > 2 * price.stream_depth:
             return replace(how, depth_block=price.stream_depth)
         return replace(how, pack_rhs=must)
-    if not (must or is_large):
-        return how
-    how = replace(how, pack_rhs=True)
     if not is_large:
-        return how
-    how = replace(how, column_block=price.column_block, row_block=price.row_block, pack_lhs=True)
+        return replace(how, pack_rhs=must)
+    how = replace(
+        how,
+        pack_rhs=True,
+        pack_lhs=True,
+        column_block=price.column_block,
+        row_block=price.row_block,
+    )
     if problem.is_single_depth and problem.depth > price.depth_block * 5 // 4:
         how = replace(how, depth_block=price.depth_block)
     return how
@@ -199,7 +215,7 @@ def _dot_tile(problem: Problem, target: Target) -> Choice | None:
                     each = steps * step + price.call + price.reduce * sums
                     total += tall.count * wide.count * each
             code = sum(tall.size for tall in rows) * sum(wide.size for wide in columns)
-            total *= 1 + price.code * code
+            total *= 1 + price.kind * len(rows) * len(columns) + price.code * code
             if best is None or total < best[0]:
                 best = total, height, width
     assert best is not None
