@@ -274,12 +274,11 @@ def _merged(chain: Chain, name: str) -> tuple[Var, dict[Var, Dim]]:
     return whole, mapping
 
 
-def _offsets(stores: Sequence[Store]) -> tuple[list[Dim], list[Dim]]:
+def _offsets(stores: Sequence[Store]) -> list[Dim]:
     """Element offsets of the stores, and of the loads in what they store."""
-    written = [ravel(store.indices, store.buffer.shape) for store in stores]
     nodes = expressions(store.value for store in stores)
     read = [ravel(n.indices, n.buffer.shape) for n in nodes if isinstance(n, Load)]
-    return written, read
+    return [*(ravel(store.indices, store.buffer.shape) for store in stores), *read]
 
 
 def _column_chains(
@@ -289,7 +288,7 @@ def _column_chains(
 
     A chain is cut where the stores would jump within a vector.
     """
-    offsets = [offset for group in _offsets(stores) for offset in group]
+    offsets = _offsets(stores)
     found: list[Chain] = []
     for chain in _chains(vars, rhs.strides):
         kept: Chain = chain[-1:]
@@ -319,7 +318,7 @@ def _plans(
     """Every way to pick a row and a column."""
     found: list[Plan] = []
     lanes = max(2, target.lanes(dtype))
-    written, _ = _offsets(stores)
+    offsets = _offsets(stores)
     size = prod(_extent(chain) for chain in depth)
     inner = depth[-1][-1] if depth else None
     for is_swapped in (False, True):
@@ -348,8 +347,10 @@ def _plans(
                     rhs_by_column=size == 0 or last is None or right.strides[last] == 1,
                     rhs_by_depth=inner is not None and right.strides[inner] == 1,
                     lhs_by_depth=inner is not None and left.strides[inner] == 1,
-                    stores_by_column=last is None
-                    or all(coefficient(offset, last) == 1 for offset in written),
+                    strided=sum(
+                        last is not None and coefficient(offset, last) not in (0, 1)
+                        for offset in offsets
+                    ),
                     is_single_depth=len(depth) == 1,
                     row_bytes=abs(left.strides[row[-1]]) * item if row else 0,
                 )

@@ -39,7 +39,7 @@ class Problem:
         rhs_by_column: Whether rhs has unit stride along columns.
         rhs_by_depth: Whether rhs has unit stride along the last contracted variable.
         lhs_by_depth: Whether lhs has.
-        stores_by_column: Whether the stores have unit stride along columns.
+        strided: How many accesses of the stores have a stride other than 0 or 1 along columns.
         is_single_depth: Whether there is one contracted variable.
         row_bytes: Bytes from row to row of lhs.
     """
@@ -55,7 +55,7 @@ class Problem:
     rhs_by_column: bool
     rhs_by_depth: bool
     lhs_by_depth: bool
-    stores_by_column: bool
+    strided: int
     is_single_depth: bool
     row_bytes: int = 0
 
@@ -116,8 +116,7 @@ def _register_tile(problem: Problem, target: Target) -> Choice:
     cycles, height, width = best
     how = Tile(height, width, lanes, unroll_of(problem.inner_depth, height * width))
     cycles *= problem.outer
-    if not problem.stores_by_column:
-        cycles += price.scatter * problem.rows * problem.columns * problem.outer
+    cycles += price.scatter * problem.strided * problem.rows * problem.columns * problem.outer
     how = _packed(problem, how, price)
     if how.pack_rhs:
         each = price.copy
@@ -222,8 +221,7 @@ def _dot_tile(problem: Problem, target: Target) -> Choice | None:
     cycles, height, width = best
     cycles += price.finish * problem.rows * -(-problem.columns // lanes)
     cycles *= problem.outer
-    if not problem.stores_by_column:
-        cycles += price.scatter * problem.rows * problem.columns * problem.outer
+    cycles += price.scatter * problem.strided * problem.rows * problem.columns * problem.outer
     vectors = -(-problem.inner_depth // lanes)
     unroll = 2 if vectors % 2 == 0 and vectors > 2 else 1
     return Choice(cycles, Tile(height, width, lanes, unroll, dot=True))

@@ -23,7 +23,7 @@ PLAIN = Problem(
     rhs_by_column=True,
     rhs_by_depth=False,
     lhs_by_depth=True,
-    stores_by_column=True,
+    strided=0,
     is_single_depth=True,
     row_bytes=4000,
 )
