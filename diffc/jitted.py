@@ -22,7 +22,7 @@ from diffc.errors import DtypeError, UsageError
 from diffc.ir.aval import DTYPES, Aval, aval, dtype_name
 from diffc.ir.graph import Graph, Value
 from diffc.ir.index import size
-from diffc.pipeline import Compilation, Stage, Transform, compile_graph
+from diffc.pipeline import PAUSE, Compilation, Stage, Transform, compile_graph
 from diffc.runtime.entry import native_entry
 from diffc.runtime.executable import Executable, InputSpec, OutputSpec, StatusMessage
 from diffc.runtime.target import host
@@ -181,6 +181,12 @@ def abstract_leaf(leaf: Leaf) -> Abstract:
         raise DtypeError(str(error), location=line()) from None
 
 
+def valued_leaf(leaf: Leaf) -> Abstract:
+    """As :func:`abstract_leaf`, with the leaf's value for a concrete trace (if this is one)."""
+    found = abstract_leaf(leaf)
+    return Abstract(found.aval, found.weak, found.scalar, leaf)
+
+
 class Jitted:
     """A function that compiles itself; made by :func:`jit`.
 
@@ -286,7 +292,9 @@ class Jitted:
 
     # --- compiling ----------------------------------------------------------------------------
 
-    def _trace(self, bound: Bound) -> tuple[Traced, Derivation | None, float]:
+    def _trace(
+        self, bound: Bound, concrete: bool = False
+    ) -> tuple[Traced, Derivation | None, float]:
         start = time.perf_counter()
         function = self.function
         derive = getattr(function, "derivation", None)
@@ -300,7 +308,12 @@ class Jitted:
             leaf if isinstance(leaf, Abstract) else abstract_leaf(leaf) for leaf in bound.leaves
         ]
         traced = trace_flat(
-            run, abstracts, bound.paths(), name=name_of(self.origin), origin=self.origin
+            run,
+            [valued_leaf(leaf) for leaf in bound.leaves] if concrete else abstracts,
+            bound.paths(),
+            name=name_of(self.origin),
+            origin=self.origin,
+            concrete=concrete,
         )
         derivation = None
         if derive is not None:
@@ -335,8 +348,9 @@ class Jitted:
         )
 
     def _compile(self, bound: Bound) -> Compiled:
-        traced, derivation, seconds = self._trace(bound)
-        compilation = self._compilation(traced, derivation, seconds, bound)
+        with PAUSE:
+            traced, derivation, seconds = self._trace(bound)
+            compilation = self._compilation(traced, derivation, seconds, bound)
         out_tree = derivation.out_tree if derivation else traced.out_tree
         executable = make_executable(
             compilation, traced.captured, bound.leaves, out_tree.num_leaves

@@ -7,6 +7,8 @@ text and time; texts are made when they are asked for.
 
 from __future__ import annotations
 
+import gc
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from diffc.codegen.tile import tile
 from diffc.errors import DiffcError, InternalError, UsageError
 from diffc.ir.check import check
 from diffc.ir.graph import Graph, prune
+from diffc.ir.keys import structural_key
 from diffc.ir.text import print_graph
 from diffc.optimize import optimize
 from diffc.plan.plan import plan
@@ -202,6 +205,32 @@ def _run(
     yield "asm", library, clock.seconds, lambda: build.assembly(text, target)
 
 
+class _Pause:
+    """Pauses the garbage collector, which would walk growing graphs again and again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._was_on = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._depth == 0:
+                self._was_on = gc.isenabled()
+                gc.disable()
+            self._depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0 and self._was_on:
+                gc.enable()
+
+
+#: ``with PAUSE:`` around tracing and compiling
+PAUSE = _Pause()
+
+
 class _Clock:
     """Times stages, and says which one failed."""
 
@@ -241,12 +270,13 @@ def _programs(program: Program) -> list[Program]:
 def _lower_all(program: Program, messages: Messages) -> dict[Kernel, LoopKernel]:
     """Lowers every kernel; equal kernel graphs once."""
     lowered: dict[Kernel, LoopKernel] = {}
-    known: dict[str, LoopKernel] = {}
+    known: dict[tuple[Any, ...], LoopKernel] = {}
     for current in _programs(program):
         for node in current.nodes:
             if isinstance(node, Kernel):
                 checks = any(eqn.params.get("mode") == "check" for eqn in node.graph.eqns)
-                key = print_graph(node.graph, locations=checks)  # a message names one line
+                lines = tuple(eqn.loc for eqn in node.graph.eqns) if checks else ()
+                key = structural_key(node.graph), lines  # a message names one line
                 if key not in known:
                     name = f"k{len(known)}_{node.graph.name}"
                     known[key] = lower(node.graph, name, messages)
