@@ -254,7 +254,7 @@ class Elements:
         if operand in self.memory:
             buffer = self.memory[operand]
             kept = [None if axis in axes else next(rest) for axis in range(len(shape))]
-            status = self.bounds_status(eqn, 1) if mode == "check" else 0
+            status = self.bounds_status(eqn) if mode == "check" else 0
 
             def finish(args: list[Expr]) -> Expr:
                 found = iter(args)
@@ -292,15 +292,11 @@ class Elements:
         )
         return [key(operand, read)], lambda args: args[0]
 
-    def bounds_status(self, eqn: Eqn, first: int) -> int:
+    def bounds_status(self, eqn: Eqn) -> int:
         """The status for an index of a checked gather or scatter out of bounds."""
         axes, operand = eqn.params["axes"], eqn.operands[0].aval
-        names = [getattr(index, "name", "") or "the index" for index in eqn.operands[first:]]
-        parts = [
-            f"{name} on axis {axis} (needs 0 <= index < {operand.shape[axis]})"
-            for name, axis in zip(names, axes, strict=True)
-        ]
-        text = f"{eqn.op.name}: index out of bounds of {operand}: {', '.join(parts)}"
+        needs = [f"axis {axis} needs 0 <= index < {operand.shape[axis]}" for axis in axes]
+        text = f"{eqn.op.name}: index out of bounds of {operand}: {', '.join(needs)}"
         return self.messages.add(text, eqn.loc)
 
     def clamped_start(self, start: Operand, extent: int) -> Expr:

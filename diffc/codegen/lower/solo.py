@@ -64,7 +64,7 @@ def _copy(frame: Frame, eqn: Eqn, target: Buffer) -> Body:
 def _scatter(frame: Frame, eqn: Eqn, target: Buffer) -> Body:
     _, updates, *index_operands = eqn.operands
     axes, mode, combine = (eqn.params[name] for name in ("axes", "mode", "combine"))
-    status = frame.elements.bounds_status(eqn, 2) if mode == "check" else 0
+    status = frame.elements.bounds_status(eqn) if mode == "check" else 0
     count = index_operands[0].aval.ndim
     at = points("u", shape_of(updates))
     where, rest = at[:count], iter(at[count:])
