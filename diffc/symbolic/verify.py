@@ -318,4 +318,4 @@ def _check_formulas(
             report.checks.append(check_gradient(formulas, truth, made, len(leaves), stage))
         report.gradient += shown(formulas, leaves, truth)
     except CannotUnfold as error:
-        report.notes.append(f"not compared with SymPy: {error.message}")
+        report.notes.append(f"not compared further with SymPy: {error.message}")
