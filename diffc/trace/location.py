@@ -21,17 +21,18 @@ _OURS = tuple(
 #: model code that is shipped with diffc and traced as if the user had written it.
 _AS_USER = ("_model.py",)
 _MANY = 1 << 16
-_IS_OURS: dict[CodeType, bool] = {}
-_LOCATIONS: dict[tuple[CodeType, int], Location] = {}
+# Code objects of two files may be equal, so the name of the file is part of the key.
+_IS_OURS: dict[str, bool] = {}
+_LOCATIONS: dict[tuple[str, CodeType, int], Location] = {}
 
 
 def is_internal(code: CodeType) -> bool:
     """Whether the code belongs to diffc or NumPy (or is generated, as by ``contextlib``)."""
-    found = _IS_OURS.get(code)
+    name = code.co_filename
+    found = _IS_OURS.get(name)
     if found is None:
-        name = code.co_filename
         found = name.startswith(_OURS) or name.startswith("<frozen ")
-        _IS_OURS[code] = found = found and not name.endswith(_AS_USER)
+        _IS_OURS[name] = found = found and not name.endswith(_AS_USER)
     return found
 
 
@@ -41,8 +42,8 @@ def here() -> Location | None:
     known = _IS_OURS.get
     while frame is not None:
         code = frame.f_code
-        if not (known(code) or is_internal(code)):
-            key = (code, frame.f_lasti)
+        if not (known(code.co_filename) or is_internal(code)):
+            key = (code.co_filename, code, frame.f_lasti)
             found = _LOCATIONS.get(key)
             if found is None:
                 if len(_LOCATIONS) > _MANY:
