@@ -27,6 +27,19 @@ def is_not_literal(x: Operand, **bound: Any) -> bool:
     return isinstance(x, Value)
 
 
+def is_not_folded(x: Operand, **bound: Any) -> bool:
+    """Whether ``x`` is neither ``select(y > 0, -y, y)`` nor ``-abs(y)``: exp(x) may exceed 1."""
+    if not isinstance(x, Value) or x.eqn is None:
+        return True
+    match x.eqn.op.name, x.eqn.operands:
+        case "neg", (Value(eqn=Eqn() as inner),):
+            return inner.op.name != "abs"
+        case "select", (Value(eqn=Eqn() as choice), Value(eqn=Eqn() as turned), y):
+            is_sign = choice.op.name == "gt" and choice.operands[0] is y
+            return not (is_sign and turned.op.name == "neg" and turned.operands[0] is y)
+    return True
+
+
 ARITHMETIC = rules(
     rule("mul_one", "mul(x, 1)", "x", EXACT, why="seeds of cotangents are ones", dtypes=NUMBERS),
     rule("div_one", "div(x, 1)", "x", EXACT, why="means over one element"),
@@ -144,7 +157,7 @@ STABLE = rules(
         REALS,
         why="exp overflows for large x",
         stabilizes=True,
-        when=lambda x, **bound: not _is_folded(x),
+        when=is_not_folded,
     ),
     rule(
         "log1p",
@@ -172,19 +185,6 @@ STABLE = rules(
         stabilizes=True,
     ),
 )
-
-
-def _is_folded(x: Operand) -> bool:
-    """Whether ``x`` is ``select(y > 0, -y, y)`` or ``-abs(y)``, so that exp(x) is at most 1."""
-    if not isinstance(x, Value) or x.eqn is None:
-        return False
-    match x.eqn.op.name, x.eqn.operands:
-        case "neg", (Value(eqn=Eqn() as inner),):
-            return inner.op.name == "abs"
-        case "select", (Value(eqn=Eqn() as choice), Value(eqn=Eqn() as turned), y):
-            is_sign = choice.op.name == "gt" and choice.operands[0] is y
-            return is_sign and turned.op.name == "neg" and turned.operands[0] is y
-    return False
 
 
 TABLE = {**ARITHMETIC, **CHOICES, **STABLE}
