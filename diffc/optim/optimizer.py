@@ -40,9 +40,10 @@ def zeros_like(params: Params) -> Any:
         DtypeError: a leaf holds no floats; the message names its path.
     """
     for path, leaf in tree.flatten_with_paths(params, "params")[0]:
-        if not np.issubdtype(np.result_type(leaf), np.floating):
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf)
+        if not np.issubdtype(dtype, np.floating):
             raise DtypeError(
-                f"{path} is of dtype {np.result_type(leaf)}; only floats are optimized",
+                f"{path} is of dtype {dtype}; only floats are optimized",
                 hint="keep integers out of params, or convert them: x.astype(np.float32)",
             )
     return tree.map(np.zeros_like, params)

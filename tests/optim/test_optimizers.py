@@ -167,3 +167,17 @@ def test_compiled_is_plain(name, dtype):
     ):
         assert a.dtype == np.asarray(b).dtype
         assert np.allclose(a, b, rtol=16 * eps, atol=16 * eps)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_init_within_a_trace(name):
+    """A whole training run, init included, may be one jitted function."""
+    optimizer, p = ALL[name], np.array([1.0, -2.0])
+
+    def run(p):
+        state = optimizer.init(p)
+        for _ in range(3):
+            p, state = optimizer.update(p, state, p)
+        return p
+
+    assert np.allclose(diffc.jit(run)(p), run(p), rtol=1e-14)
