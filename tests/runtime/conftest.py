@@ -1,20 +1,6 @@
-"""The runtime's tests leave the user's object cache alone."""
+"""The runtime's tests decide themselves about guard mode."""
 
 import pytest
-
-from diffc.runtime import build
-
-
-@pytest.fixture(autouse=True, scope="session")
-def cache_directory(tmp_path_factory):
-    """A cache directory of the test run."""
-    directory = tmp_path_factory.mktemp("objects")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIFFC_CACHE_DIR", str(directory))
-        patch.delenv("DIFFC_CACHE", raising=False)
-        build.object_cache.cache_clear()
-        yield directory
-        build.object_cache.cache_clear()
 
 
 @pytest.fixture(autouse=True)
