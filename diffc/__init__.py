@@ -23,22 +23,28 @@ from diffc.api import (
     vmap,
 )
 from diffc.errors import (
+    DetachedValueWarning,
     DiffcError,
+    DiffcWarning,
     DtypeError,
     ExecutionError,
     InternalError,
     ShapeError,
+    StructuralZeroWarning,
     TraceError,
     UsageError,
 )
 from diffc.version import __version__
 
 __all__ = [
+    "DetachedValueWarning",
     "DiffcError",
+    "DiffcWarning",
     "DtypeError",
     "ExecutionError",
     "InternalError",
     "ShapeError",
+    "StructuralZeroWarning",
     "TraceError",
     "UsageError",
     "__version__",

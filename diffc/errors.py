@@ -72,3 +72,15 @@ class ExecutionError(DiffcError, RuntimeError):
 
 class InternalError(DiffcError):
     """A broken invariant inside diffc: never the user's fault, always worth a report."""
+
+
+class DiffcWarning(UserWarning):
+    """Base of all warnings about users' functions."""
+
+
+class StructuralZeroWarning(DiffcWarning):
+    """A gradient that is zero for all values: the input reaches the result by no derivative."""
+
+
+class DetachedValueWarning(DiffcWarning):
+    """A Python number made of a traced float: derivatives don't flow through it."""

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diffc import tree
+from diffc.concrete import Valued
+from diffc.diagnose import warn_of_detached, warn_of_zeros
 from diffc.errors import DtypeError, ShapeError, TraceError, UsageError
 from diffc.ir.graph import Builder, Graph, Operand, literal
-from diffc.jitted import Compiled, Derivation, Jitted, abstract_leaf, as_leaf, identifier
+from diffc.jitted import Compiled, Derivation, abstract_leaf, as_leaf, identifier, valued_leaf
 from diffc.optimize import optimize
 from diffc.pipeline import Compilation
 from diffc.trace import Abstract, Traced, active, inline, line, trace_flat
@@ -41,7 +43,7 @@ class Gradient:
         self.argnums = argnums
         self.has_aux = has_aux
         self.with_value = with_value
-        self.jitted = Jitted(self)
+        self.jitted = Valued(self)
         functools.update_wrapper(self, self.origin, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -58,7 +60,7 @@ class Gradient:
         abstracts = [abstract_leaf(leaf) for leaf in leaves]
         traced = trace_flat(
             run,
-            abstracts,
+            [valued_leaf(leaf) for leaf in leaves],
             paths_of(self.origin, args, kwargs),
             name=name_of(self.origin),
             origin=self.origin,
@@ -82,6 +84,7 @@ class Gradient:
         refuse_effects(traced)
         mask = self._active(args, kwargs)
         self._check_output(traced)
+        warn_of_detached(traced, mask)
         count = traced.num_results
 
         def graph(optimized: Graph) -> Graph:
@@ -95,7 +98,12 @@ class Gradient:
             seeds = [literal(1, plain.outputs[0].aval)] if made.active_outputs[0] else []
             outputs = builder.inline(made.graph, [*inputs, *seeds])
             values, gradients = outputs[:count], outputs[count:]
-            return builder.build([*self._kept(values), *self._ordered(gradients, args)])
+            positions = (i for i, is_on in enumerate(mask) if is_on)
+            warn_of_zeros(plain, dict(zip(positions, gradients, strict=True)))
+            ordered = self._ordered(gradients, args)
+            if self.with_value:
+                return builder.build([*values, *ordered])
+            return builder.build([*ordered, *values[1:]])  # the value is left out, aux is last
 
         return Derivation(graph, self._out_tree(traced, args))
 
@@ -160,9 +168,6 @@ class Gradient:
                 location=line(),
                 hint="reduce it with np.sum or np.mean, or use diffc.vjp",
             )
-
-    def _kept(self, values: Sequence[Any]) -> Sequence[Any]:
-        return values if self.with_value else values[1:]
 
     def _out_tree(self, traced: Traced, args: Sequence[Any]) -> tree.TreeDef:
         positions = self._positions(args)

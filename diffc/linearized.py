@@ -6,20 +6,24 @@ signature: the primal half returns residuals as arrays, which the other half rea
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from diffc import tree
+from diffc.concrete import COMPILED_FROM, Paths, Valued, interpret
+from diffc.diagnose import warn_of_detached
 from diffc.errors import UsageError
 from diffc.gradient import paths_of, refuse_effects
 from diffc.ir.graph import Graph
-from diffc.jitted import GraphProgram, Jitted, abstract_leaf, as_leaf, signature_of
+from diffc.ir.keys import structural_key
+from diffc.jitted import GraphProgram, abstract_leaf, as_leaf, signature_of, valued_leaf
 from diffc.optimize import optimize
-from diffc.trace import Traced, active, inline, line, trace_flat
+from diffc.trace import Traced, ValueNeeded, active, inline, line, trace_flat
 from diffc.trace.run import name_of
 from diffc.transforms import Linearization, transpose
 from diffc.transforms import jvp as graph_jvp
@@ -43,7 +47,7 @@ class _Jvp:
         wanted = [output.aval.is_float for output in traced.graph.outputs]
         graph = optimize(_results_only(traced))
         made = graph_jvp(graph, [*mask, *(False for _ in hidden)], wanted[: traced.num_results])
-        results = inline(made.graph, [*leaves, *hidden, *dots])
+        results: list[Any] = [*inline(made.graph, [*leaves, *hidden, *dots])]
         count = traced.num_results
         found = iter(results[count:])
         outs = results[:count]
@@ -54,14 +58,14 @@ class _Jvp:
         return traced.out_tree.build(outs), traced.out_tree.build(out_dots)
 
 
-_JVPS: WeakKeyDictionary[Any, Jitted] = WeakKeyDictionary()
+_JVPS: WeakKeyDictionary[Any, Valued] = WeakKeyDictionary()
 
 
 def jvp(function: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
     """See :func:`diffc.jvp`."""
     if active():
         return _Jvp(function)(primals, tangents)
-    return _remembered(_JVPS, function, lambda: Jitted(_Jvp(function)))(primals, tangents)
+    return _remembered(_JVPS, function, lambda: Valued(_Jvp(function)))(primals, tangents)
 
 
 def _remembered(known: WeakKeyDictionary[Any, Any], function: Function, make: Any) -> Any:
@@ -85,18 +89,22 @@ def _results_only(traced: Traced) -> Graph:
     return Graph(graph.name, graph.inputs, graph.eqns, graph.outputs[: traced.num_results])
 
 
-def _trace(function: Function, primals: tuple[Any, ...]) -> tuple[list[Any], Traced]:
+def _trace(
+    function: Function, primals: tuple[Any, ...], concrete: bool = False
+) -> tuple[list[Any], Traced]:
     leaves, in_tree = tree.flatten(primals)
     leaves = [as_leaf(leaf) for leaf in leaves]
     origin = getattr(function, "origin", function)
     traced = trace_flat(
         lambda *given: function(*in_tree.build(given)),
-        [abstract_leaf(leaf) for leaf in leaves],
+        [valued_leaf(leaf) for leaf in leaves],
         paths_of(origin, primals, {}),
         name=name_of(function),
         origin=origin,
+        concrete=concrete,
     )
     refuse_effects(traced)
+    warn_of_detached(traced, [True] * len(leaves))
     return leaves, traced
 
 
@@ -122,14 +130,16 @@ def _tangents(primals: Any, tangents: Any, mask: Sequence[bool]) -> list[Any]:
 class _Halves:
     """A function linearized for one signature.
 
-    ``primal`` and the others run graphs on flat arrays or tracers; the latter two are made when
-    they are first used.
+    :meth:`run` runs graphs on flat arrays or tracers; a program is made when it is first used or,
+    of one path of a function that asks for values, when it recurs.
     """
 
     traced: Traced
     split: Linearization
     mask: list[bool]
-    _programs: dict[str, GraphProgram]
+    is_path: bool = False
+    _programs: dict[str, GraphProgram] = field(default_factory=dict)
+    _runs: Counter[str] = field(default_factory=Counter)
 
     @property
     def turned(self) -> Graph:
@@ -142,13 +152,16 @@ class _Halves:
         graph = optimize(graph)
         if active():
             return list(inline(graph, operands))
+        self._runs[which] += 1
+        if self.is_path and self._runs[which] < COMPILED_FROM:
+            return list(interpret(graph, operands))
         program = self._programs.get(which)
         if program is None:
             program = self._programs[which] = GraphProgram(graph, f"{graph.name}_{which}")
         return list(program(operands))
 
 
-_HALVES: WeakKeyDictionary[Any, dict[Any, _Halves]] = WeakKeyDictionary()
+_HALVES: WeakKeyDictionary[Any, dict[Any, _Halves | Paths[_Halves]]] = WeakKeyDictionary()
 
 
 def _halves(function: Function, primals: tuple[Any, ...]) -> tuple[list[Any], _Halves]:
@@ -156,23 +169,41 @@ def _halves(function: Function, primals: tuple[Any, ...]) -> tuple[list[Any], _H
     if active():
         leaves, traced = _trace(function, primals)
         return [*leaves, *_hidden(traced)], _split(leaves, traced)
-    known: dict[Any, _Halves] = _remembered(_HALVES, function, dict)
+    known: dict[Any, _Halves | Paths[_Halves]] = _remembered(_HALVES, function, dict)
     leaves, in_tree = tree.flatten(primals)
     leaves = [as_leaf(leaf) for leaf in leaves]
     key = (in_tree, tuple(map(signature_of, leaves)))
     found = known.get(key)
+    if isinstance(found, Paths):
+        return _halves_of_path(function, primals, found)
     if found is None or any(c.current() is None for c in found.traced.captured):
-        _, traced = _trace(function, primals)
+        try:
+            _, traced = _trace(function, primals)
+        except ValueNeeded:
+            paths: Paths[_Halves] = Paths()
+            result = _halves_of_path(function, primals, paths)
+            known[key] = paths
+            return result
         found = known[key] = _split(leaves, traced)
     return [*leaves, *(c.current() for c in found.traced.captured)], found
 
 
-def _split(leaves: Sequence[Any], traced: Traced) -> _Halves:
+def _halves_of_path(
+    function: Function, primals: tuple[Any, ...], paths: Paths[_Halves]
+) -> tuple[list[Any], _Halves]:
+    """The same for the path that the function takes with these values."""
+    leaves, traced = _trace(function, primals, concrete=True)
+    key = (structural_key(traced.graph), traced.out_tree)
+    halves = paths.get(key, lambda: _split(leaves, traced, is_path=True))
+    return [*leaves, *(c.current() for c in traced.captured)], halves
+
+
+def _split(leaves: Sequence[Any], traced: Traced, is_path: bool = False) -> _Halves:
     mask = [abstract_leaf(leaf).aval.is_float for leaf in leaves]
     wanted = [output.aval.is_float for output in traced.graph.outputs[: traced.num_results]]
     graph = optimize(_results_only(traced))
     active_inputs = [*mask, *(False for _ in traced.captured)]
-    return _Halves(traced, graph_linearize(graph, active_inputs, wanted), mask, {})
+    return _Halves(traced, graph_linearize(graph, active_inputs, wanted), mask, is_path)
 
 
 def _forward(halves: _Halves, leaves: Sequence[Any]) -> tuple[Any, list[Any]]:

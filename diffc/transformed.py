@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffc import tree
+from diffc.concrete import Valued
 from diffc.errors import UsageError
 from diffc.gradient import paths_of, refuse_effects
 from diffc.ir.graph import Graph
-from diffc.jitted import Compiled, Jitted
+from diffc.jitted import Compiled
 from diffc.optimize import optimize
 from diffc.pipeline import Compilation
 from diffc.trace import Abstract, Traced, active, line, trace_flat
@@ -40,7 +41,7 @@ class Transformed:
             raise UsageError(f"{self.title} takes a function, found {inner!r}", location=line())
         self.inner = inner
         self.origin: Function = getattr(inner, "origin", inner)
-        self.jitted = Jitted(self)
+        self.jitted = Valued(self)
         functools.update_wrapper(self, self.origin, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

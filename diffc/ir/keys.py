@@ -14,15 +14,7 @@ Key = tuple[Any, ...]
 
 
 def structural_key(graph: Graph) -> Key:
-    """What a graph computes, as a hashable value: equations by number, regions in their place.
-
-    Example:
-        >>> from diffc.ir.text import parse_graph
-        >>> texts = ("func @f(x: f32[]) -> (f32[]) {\\n  %0: f32[] = neg(x)\\n  return %0\\n}",
-        ...          "func @g(y: f32[]) -> (f32[]) {\\n  %0: f32[] = neg(y)\\n  return %0\\n}")
-        >>> len({structural_key(parse_graph(text)) for text in texts})
-        1
-    """
+    """What a graph computes, as a hashable value: equations by number, regions in their place."""
     known: dict[int, Key] = {}
     for part in graphs_of(graph):  # callees first
         known[id(part)] = _key(part, known)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import InternalError, UsageError
-from diffc.ir.aval import aval_of
+from diffc.ir.aval import Aval, aval_of
 from diffc.ir.graph import Eqn, Graph, Literal, Operand, Value
 
 Array = np.ndarray[Any, Any]
@@ -49,6 +49,21 @@ def evaluate(graph: Graph, arrays: Iterable[Any], compute: Compute = by_numpy) -
             raise UsageError(f"input {value.name} of @{graph.name} is {value.aval}, found {found}")
     with np.errstate(all="ignore"):
         return [np.array(array) for array in _drive(graph, inputs, compute)]
+
+
+def results_of(eqn: Eqn, arrays: list[Array]) -> list[Array]:
+    """The results of one equation on arrays, its regions run; they may share memory with them."""
+    if eqn.regions:
+        avals = [operand.aval for operand in eqn.operands]
+        inputs = tuple(Value(aval, None, i, f"x{i}") for i, aval in enumerate(avals))
+        alone = Eqn(eqn.op, inputs, eqn.params, eqn.regions, _avals(eqn.results), eqn.loc, eqn.key)
+        return _drive(Graph(eqn.op.name, inputs, (alone,), alone.results), arrays, by_numpy)
+    results = by_numpy(eqn, arrays)
+    return list(results) if isinstance(results, list | tuple) else [results]
+
+
+def _avals(values: tuple[Value, ...]) -> tuple[Aval, ...]:
+    return tuple(value.aval for value in values)
 
 
 def _drive(graph: Graph, inputs: list[Array], compute: Compute) -> list[Array]:

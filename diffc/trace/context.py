@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffc.errors import DiffcError, DtypeError, InternalError, TraceError
 from diffc.ir.aval import Aval, aval_of
-from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
-from diffc.ops.interpret import evaluate
+from diffc.ir.graph import Builder, Eqn, Graph, Literal, Location, Operand, Value
+from diffc.ops.declare import Zero
+from diffc.ops.interpret import results_of
 from diffc.ops.registry import find
 from diffc.trace.location import here, line
 
@@ -29,6 +30,20 @@ Array = np.ndarray[Any, Any]
 
 class ValueNeeded(TraceError):  # noqa: N818  # a request that a concrete trace can fulfil
     """The code asked for the value of a traced array; a concrete trace can answer."""
+
+
+class Detached(NamedTuple):
+    """A value that left the trace as a plain Python number, with no derivative.
+
+    Attributes:
+        value: the value that was asked for.
+        wanted: what the code asked for, in words.
+        location: the user's line.
+    """
+
+    value: Value
+    wanted: str
+    location: Location | None
 
 
 class Cell:
@@ -63,15 +78,19 @@ class Trace:
         hidden: cells of hidden inputs, in the order of the inputs.
         concrete: whether inputs have values, so that the trace may answer questions for values.
         names: names of arrays that may be captured, by the array's id.
+        detached: floats that a concrete trace gave away as Python numbers.
     """
 
     __slots__ = (
         "_constants",
         "_known",
         "_local",
+        "_outer",
+        "_unknown",
         "alive",
         "builder",
         "concrete",
+        "detached",
         "hidden",
         "name",
         "names",
@@ -88,6 +107,9 @@ class Trace:
         self.names: dict[int, str] = {}
         self._known: dict[Value, Array] = {}  # of inputs too, in a concrete trace
         self._constants: dict[Value, Array] = {}  # of what depends on no input
+        self._outer: dict[Value, Operand] = {}  # inputs that are values of a concrete parent
+        self._unknown: set[Value] = set()  # known to depend on an input: no constants
+        self.detached: list[Detached] = []
         self._local: dict[int, tuple[Any, Cell]] = {}  # id -> (kept alive, local cell)
 
     def emit(
@@ -104,10 +126,12 @@ class Trace:
         except DiffcError as error:
             raise error.at(None if loc is None else str(loc)) from None
 
-    def input(self, aval: Aval, name: str, value: Array | None = None) -> Value:
-        """A new input; ``value`` is what it holds in a concrete trace."""
+    def input(self, aval: Aval, name: str, value: Array | Operand | None = None) -> Value:
+        """A new input; ``value`` is what it holds in a concrete trace, or which of the parent's."""
         found = self.builder.input(aval, name)
-        if value is not None:
+        if isinstance(value, Value | Literal):
+            self._outer[found] = value
+        elif value is not None:
             self._known[found] = value
         return found
 
@@ -155,9 +179,9 @@ class Trace:
         value = outer.value
         if isinstance(value, Value):
             assert self.parent is not None
-            known_value = self.parent.ask(value) if self.concrete else None
             name = outer.name or value.name or "captured"
-            local = Cell(self, self.input(value.aval, name, known_value), outer.name, outer)
+            source = value if self.concrete else None
+            local = Cell(self, self.input(value.aval, name, source), outer.name, outer)
             self.hidden.append(local)
         else:
             local = Cell(self, value, outer.name, outer)
@@ -182,24 +206,81 @@ class Trace:
         known = self._constants if static or not self.concrete else self._known
         if operand in known:
             return known[operand]
-        needed: dict[Eqn, None] = {}
-        sources: list[Value] = []
-        stack = [operand]
-        while stack:
-            value = stack.pop()
-            if value in known:
-                sources.append(value)
-            elif value.eqn is None:
-                return None
-            elif value.eqn not in needed:
-                needed[value.eqn] = None
-                stack.extend(x for x in value.eqn.operands if isinstance(x, Value))
-        sources = list(dict.fromkeys(sources))
-        eqns = tuple(eqn for eqn in self.builder.eqns if eqn in needed)
-        graph = Graph("asked", tuple(sources), eqns, (operand,))
-        (answer,) = evaluate(graph, [known[source] for source in sources])
-        known[operand] = np.asarray(answer)
+        order = self._order(operand, known, known is self._constants)
+        if order is None:
+            return None
+        with np.errstate(all="ignore"):
+            for eqn in order:
+                arrays = [_read(x, known) for x in eqn.operands]
+                for value, found in zip(eqn.results, results_of(eqn, arrays), strict=True):
+                    known[value] = np.asarray(found)
         return known[operand]
+
+    def _order(self, wanted: Value, known: dict[Value, Array], is_static: bool) -> list[Eqn] | None:
+        """Equations to compute for a value, operands first; None if it depends on the unknown."""
+        order: list[Eqn] = []
+        done: set[Eqn] = set()
+        stack: list[tuple[Value, bool]] = [(wanted, False)]
+        while stack:
+            value, is_ready = stack.pop()
+            eqn = value.eqn
+            if value in known or eqn in done:
+                continue
+            if eqn is None or (is_static and value in self._unknown):
+                found = None if is_static else self._from_parent(value)
+                if found is None:
+                    if is_static:
+                        self._unknown.add(wanted)
+                    return None
+                known[value] = found
+            elif is_ready:
+                done.add(eqn)
+                order.append(eqn)
+            else:
+                stack.append((value, True))
+                stack.extend((x, False) for x in eqn.operands if isinstance(x, Value))
+        return order
+
+    def _from_parent(self, value: Value) -> Array | None:
+        """What an input is in the parent, if that is concrete."""
+        outer = self._outer.get(value)
+        return None if outer is None or self.parent is None else self.parent.ask(outer)
+
+    def detach(self, operand: Operand, wanted: str) -> None:
+        """Notes that a float's value is given away, here and in the traces that it comes from."""
+        if not self.concrete or not isinstance(operand, Value) or not operand.aval.is_float:
+            return
+        self.detached.append(Detached(operand, wanted, here()))
+        if self.parent is None or not self._outer:
+            return
+        for value in sources(operand):
+            outer = self._outer.get(value)
+            if outer is not None:
+                self.parent.detach(outer, wanted)
+
+
+def sources(value: Value) -> set[Value]:
+    """The graph inputs that a value depends on, as far as derivatives flow."""
+    found: set[Value] = set()
+    seen: set[Value] = set()
+    stack = [value]
+    while stack:
+        current_value = stack.pop()
+        if current_value in seen or not current_value.aval.is_float:
+            continue
+        seen.add(current_value)
+        eqn = current_value.eqn
+        if eqn is None:
+            found.add(current_value)
+        elif not isinstance(eqn.op.fact(eqn.params), Zero):
+            stack.extend(x for x in eqn.operands if isinstance(x, Value))
+    return found
+
+
+def _read(operand: Operand, known: Mapping[Value, Array]) -> Array:
+    if isinstance(operand, Literal):
+        return np.full(operand.aval.shape, operand.value, operand.aval.numpy)
+    return known[operand]
 
 
 class _Stack(threading.local):

@@ -16,7 +16,7 @@ from diffc.ir.graph import Graph, Literal, Operand, Value, prune
 from diffc.trace import operands as o
 from diffc.trace.arguments import argument, default_dtype
 from diffc.trace.captured import plain
-from diffc.trace.context import Array, Cell, Trace, innermost, run_in
+from diffc.trace.context import Array, Cell, Detached, Trace, innermost, run_in
 from diffc.trace.location import line
 from diffc.trace.rebind import Place, bound_now, rebound
 from diffc.trace.tracer import Tracer, read, wrap, write
@@ -29,7 +29,7 @@ class Abstract:
         aval: dtype and shape.
         weak: a Python scalar, which promotes weakly.
         scalar: a NumPy or Python scalar, not an array: writes never reach it.
-        value: its value, for a concrete trace.
+        value: its value, for a concrete trace: an array, a number, or a tracer of the trace around.
     """
 
     __slots__ = ("aval", "scalar", "value", "weak")
@@ -101,6 +101,7 @@ class Traced:
         written: indices of the inputs that were written in place.
         effects: arrays of the outer trace that were written; see :meth:`apply_effects`.
         in_tree: structure of the arguments; None from :func:`trace_flat`.
+        detached: in a concrete trace, floats that became Python numbers.
     """
 
     graph: Graph
@@ -111,6 +112,7 @@ class Traced:
     written: tuple[int, ...] = ()
     effects: tuple[Tracer, ...] = ()
     in_tree: tree.TreeDef | None = field(default=None, compare=False)
+    detached: tuple[Detached, ...] = ()
 
     @property
     def num_results(self) -> int:
@@ -188,6 +190,7 @@ def trace(
         traced.written,
         traced.effects,
         in_tree,
+        traced.detached,
     )
 
 
@@ -237,7 +240,7 @@ def trace_flat(
     tracers: list[Tracer] = []
     for i, leaf in enumerate(leaves):
         path = paths[i] if paths is not None else f"x{i}"
-        value = np.asarray(leaf.value, leaf.aval.numpy) if context.concrete else None
+        value = _held(leaf) if context.concrete else None
         cell = Cell(context, context.input(leaf.aval, path, value), path)
         cells.append(cell)
         scalar = leaf.weak or leaf.scalar
@@ -263,6 +266,8 @@ def trace_flat(
             captured,
             written,
             tuple(Tracer(cell, cell.value.aval) for cell, _ in effects),
+            None,
+            tuple(context.detached),
         )
 
     nothing: AbstractContextManager[dict[int, Place]] = nullcontext({})
@@ -271,6 +276,13 @@ def trace_flat(
         context.names = {i: place.key for i, place in places.items() if isinstance(place.key, str)}
         result: Traced = run_in(context, lambda: body(places))
     return result
+
+
+def _held(leaf: Abstract) -> Array | Operand:
+    """A leaf's value: an array, or the value of the trace around that a tracer stands for."""
+    if isinstance(leaf.value, Tracer):
+        return read(leaf.value)
+    return np.asarray(leaf.value, leaf.aval.numpy)
 
 
 def subtrace(
@@ -350,8 +362,7 @@ def abstract(leaf: Any, path: str = "argument", *, concrete: bool = False) -> Ab
         return leaf
     value = leaf if concrete else None
     if isinstance(leaf, Tracer):
-        known = leaf._cell.trace.ask(read(leaf)) if concrete else None
-        return Abstract(leaf.aval, leaf.weak, leaf.scalar, known)
+        return Abstract(leaf.aval, leaf.weak, leaf.scalar, value)
     if isinstance(leaf, np.ndarray | np.generic):
         array = plain(leaf) if isinstance(leaf, np.ndarray) else leaf
         try:

@@ -137,18 +137,18 @@ class Tracer:
     def __format__(self, spec: str) -> str:
         if not spec:
             return repr(self)
-        return format(self.item(), spec)
+        return format(value_of(self, "text", _HINT_NUMBER).item(), spec)
 
     # --- asking for values
 
     def item(self, *index: Any) -> Any:
         """The value as a Python scalar; an error unless it depends on no input."""
-        array = value_of(self, "a Python number (.item())", _HINT_NUMBER)
+        array = number_of(self, "a Python number (.item())", _HINT_NUMBER)
         return array.item(*index)
 
     def tolist(self) -> Any:
         """The values as nested lists; an error unless they depend on no input."""
-        return value_of(self, "a list (.tolist())", _HINT_NUMBER).tolist()
+        return number_of(self, "a list (.tolist())", _HINT_NUMBER).tolist()
 
     def __bool__(self) -> bool:
         if self.aval.shape and self.aval.size != 1:
@@ -168,13 +168,13 @@ class Tracer:
         return int(value_of(self, "a Python int (index, range or shape)", _HINT_INDEX).item())
 
     def __float__(self) -> float:
-        return float(value_of(self, "a Python float (float(), math.*)", _HINT_FLOAT).item())
+        return float(number_of(self, "a Python float (float(), math.*)", _HINT_FLOAT).item())
 
     def __complex__(self) -> complex:
-        return complex(value_of(self, "a Python complex", _HINT_NUMBER).item())
+        return complex(number_of(self, "a Python complex", _HINT_NUMBER).item())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        array = value_of(self, "a NumPy array", _HINT_ARRAY)
+        array = number_of(self, "a NumPy array", _HINT_ARRAY)
         return array.astype(dtype) if dtype is not None else array.copy()
 
     def __reduce__(self) -> NoReturn:
@@ -238,8 +238,8 @@ class Tracer:
 
 _HINT_BOOL = (
     "choose between arrays with np.where(condition, a, b); make a Python number that decides "
-    "a static argument (static_argnums); for control flow on traced values use diffc.cond, "
-    "diffc.while_loop or diffc.scan"
+    "a static argument (static_argnums); for control flow on traced values use "
+    "@diffc.jit(control_flow=True), or diffc.cond, diffc.while_loop and diffc.scan"
 )
 _HINT_NUMBER = (
     "keep it as an array; return it and read it outside; or pass what it comes from as a static "
@@ -251,7 +251,8 @@ _HINT_FLOAT = (
 )
 _HINT_INDEX = (
     "sizes must not depend on traced values: pass them as static arguments (static_argnums); "
-    "loop over traced bounds with diffc.scan; index arrays made outside with np.take(a, i)"
+    "loop over traced bounds with @diffc.jit(control_flow=True) or diffc.fori_loop; "
+    "index arrays made outside with np.take(a, i)"
 )
 _HINT_ARRAY = (
     "make arrays that are written to inside the function, with np.zeros and the like, or pass them "
@@ -326,6 +327,13 @@ def view(x: Tracer, lens: Lens, shape: tuple[Dim, ...]) -> Tracer:
 def copy_of(x: Tracer) -> Tracer:
     """An array of its own with the same value."""
     return Tracer(Cell(current(), read(x)), x.aval, weak=x.weak, scalar=x.scalar)
+
+
+def number_of(x: Tracer, wanted: str, hint: str) -> np.ndarray[Any, Any]:
+    """As :func:`value_of`, for a number that the code goes on computing with, outside the trace."""
+    found = value_of(x, wanted, hint)
+    current().detach(read(x), wanted)
+    return found
 
 
 def value_of(x: Tracer, wanted: str, hint: str) -> np.ndarray[Any, Any]:

@@ -18,7 +18,10 @@ from tests.project.imports import (
 # longest matching name is a module's layer; all may import themselves, `errors` and `version`.
 # The lone "" is the package's own face, `diffc/__init__.py`.
 _COMPILER = ("tree", "ir", "ops", "trace", "optimize", "transforms", "plan", "codegen", "runtime")
-_FACE = (*_COMPILER, "pipeline", "jitted", "gradient", "linearized", "loops", "random", "api")
+_VALUES = ("diagnose", "concrete")
+_CORE = (*_COMPILER, "pipeline", "jitted", *_VALUES, "gradient", "linearized", "loops")
+_DERIVED = ("transformed", "vectorized", "jacobians", "custom", "taylor")
+_FACE = (*_CORE, *_DERIVED, "random", "api")
 _NAMESPACES = ("numpy", "scipy", "nn", "optim", "train")
 
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -31,21 +34,28 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "optimize": ("ir", "ops"),
     "transforms": ("tree", "ir", "ops", "trace", "optimize"),
     "plan": ("ir", "ops"),
-    "codegen.loops": ("ir",),
+    "codegen.loops": ("ir", "codegen.targets"),
     "codegen.targets": (),
     "codegen.lower": ("ir", "ops", "plan", "codegen.loops"),
     "codegen.tile": ("ir.index", "codegen.loops", "codegen.targets"),
     "codegen.emit": ("ir.index", "codegen.loops", "codegen.targets"),
     "codegen": ("ir", "ops", "plan"),
-    "codegen.allocate": ("ir", "plan", "codegen.loops", "codegen.lower"),
+    "codegen.allocate": ("ir", "plan", "codegen.loops", "codegen.lower", "codegen.targets"),
     "runtime": ("tree", "codegen"),
     "pipeline": _COMPILER,
     "jitted": (*_COMPILER, "pipeline"),
-    "gradient": (*_COMPILER, "pipeline", "jitted"),
-    "linearized": (*_COMPILER, "pipeline", "jitted", "gradient"),
+    "diagnose": ("ir", "ops", "trace"),
+    "concrete": (*_COMPILER, "pipeline", "jitted"),
+    "gradient": (*_COMPILER, "pipeline", "jitted", *_VALUES),
+    "linearized": (*_COMPILER, "pipeline", "jitted", *_VALUES, "gradient"),
     "loops": (*_COMPILER, "pipeline", "jitted"),
     "random": ("ops", "trace"),
-    "api": (*_COMPILER, "pipeline", "jitted", "gradient", "linearized", "loops"),
+    "transformed": (*_COMPILER, "pipeline", "jitted", "concrete", "gradient"),
+    "vectorized": (*_COMPILER, "jitted", "transformed"),
+    "jacobians": (*_CORE, "transformed"),
+    "custom": (*_CORE, "transformed"),
+    "taylor": (*_CORE, "transformed"),
+    "api": (*_CORE, *_DERIVED),
     "numpy": ("tree", "trace", "api"),
     "scipy": ("tree", "trace", "api", "numpy"),
     "nn": ("tree", "trace", "api", "numpy"),
