@@ -6,14 +6,18 @@ rewrites) what it builds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Eqn, Literal, Operand, Value, literal
+from diffc.ir.index import Dim, Var
 
 Emit = Callable[..., Operand]
+Shape = tuple[Dim, ...]
 Apply = Callable[[Emit, str, tuple[Operand, ...], Mapping[str, Any]], Operand | None]
 
 
@@ -135,6 +139,25 @@ def _through_views(operand: Operand) -> tuple[Operand, list[Eqn]]:
     return operand, chain
 
 
+def _is_along(chain: Sequence[Eqn], shape: Shape, axes: tuple[int, ...]) -> bool:
+    """Whether a chain of views gives each element of ``shape`` that of its own row.
+
+    The rows are what a reduction of ``axes`` leaves. ``e / e.sum(1)`` of a square ``e`` divides by
+    the sum of another row.
+    """
+    if not chain:
+        return False
+    indices: tuple[Any, ...] = tuple(Var(f"i{k}", dim) for k, dim in enumerate(shape))
+    kept = [index for axis, index in enumerate(indices) if axis not in axes]
+    for eqn in chain:
+        avals = tuple(operand.aval for operand in eqn.operands)
+        ((_, indices, _),) = eqn.op.body.access(indices, avals, eqn.params)
+    dims = [dim for axis, dim in enumerate(shape) if axis not in axes]
+    return len(indices) == len(kept) and all(
+        dim == 1 or found == wanted for found, wanted, dim in zip(indices, kept, dims, strict=True)
+    )
+
+
 def _is_shifted(x: Operand) -> bool:
     """Whether ``x`` is something minus (a broadcast of) a maximum already."""
     minus = made_by(x, "sub")
@@ -194,6 +217,8 @@ def _softmax(
     axes = summed.params["axes"]
     if not axes or isinstance(x, Literal) or _is_shifted(x) or x.aval.size == 0:
         return None
+    if not _is_along(chain, x.aval.shape, axes):
+        return None
     top = _shift(emit, x, axes)
     shifted = emit("exp", emit("sub", x, _spread(emit, top, x.aval, axes)))
     below = emit("sum", shifted, axes=axes)
@@ -235,6 +260,8 @@ def _log_softmax_shift(
     if summed is None or exponential is None or exponential.operands[0] is not s:
         return None
     axes = summed.params["axes"]
+    if not _is_along([*chain, *between], s.aval.shape, axes):
+        return None
     unshifted = _unshift(emit, s, axes)
     if unshifted is None:
         return None
@@ -256,11 +283,14 @@ def _softmax_shift(
     summed = made_by(total, "sum")
     if exponential is None or summed is None or summed.operands[0] is not operands[0]:
         return None
-    unshifted = _unshift(emit, exponential.operands[0], summed.params["axes"])
+    s, axes = exponential.operands[0], summed.params["axes"]
+    if not _is_along(chain, s.aval.shape, axes):
+        return None
+    unshifted = _unshift(emit, s, axes)
     if unshifted is None:
         return None
     above = emit("exp", unshifted)
-    below = emit("sum", above, axes=summed.params["axes"])
+    below = emit("sum", above, axes=axes)
     for eqn in reversed(chain):
         below = emit(eqn.op.name, below, **eqn.params)
     return emit("div", above, below)
@@ -305,9 +335,16 @@ def _scatter_one_per_row(
     if counter is None or rows.aval.shape != x.aval.shape[:1]:
         return None
     shape = x.aval.shape
+    if not _counts_to(shape[0], rows.aval) or not _counts_to(shape[1], columns.aval):
+        return None
     where = emit("iota", dtype=columns.aval.dtype, shape=shape, axis=1)
     hit = emit("eq", where, emit("broadcast", columns, shape=shape, axes=(0,)))
     return emit("select", hit, emit("broadcast", updates, shape=shape, axes=(0,)), x)
+
+
+def _counts_to(length: Dim, aval: Aval) -> bool:
+    """Whether the integers of an aval hold all positions below ``length``: counting would wrap."""
+    return isinstance(length, int) and length - 1 <= np.iinfo(aval.numpy).max
 
 
 _UNARY_FLOAT = (
