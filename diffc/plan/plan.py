@@ -8,7 +8,7 @@ Equal callees are planned once. Memory is not assigned here; see ``codegen.alloc
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from weakref import WeakKeyDictionary
 
 from diffc.errors import InternalError
@@ -17,31 +17,53 @@ from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
 from diffc.plan.forms import is_table
 from diffc.plan.fuse import Fusion, Group
 from diffc.plan.merge import merge_groups
-from diffc.plan.program import Buffer, Call, Copy, Fill, Kernel, Loop, Node, Program
+from diffc.plan.program import (
+    Branch,
+    Buffer,
+    Call,
+    Copy,
+    Fill,
+    Kernel,
+    Loop,
+    Node,
+    Program,
+    While,
+)
 from diffc.plan.recompute import values_in_memory
 
-_PLANS: WeakKeyDictionary[Graph, Program] = WeakKeyDictionary()
+Pairs = tuple[tuple[int, int], ...]
+
+_PLANS: WeakKeyDictionary[Graph, dict[Pairs, Program]] = WeakKeyDictionary()
 
 
-def plan(graph: Graph, donated: Mapping[int, int] | None = None) -> Program:
+def plan(
+    graph: Graph,
+    donated: Mapping[int, int] | None = None,
+    offered: Mapping[int, int] | None = None,
+) -> Program:
     """Plans a graph.
 
     Args:
         graph: what to run; all dimensions are ints.
         donated: output index -> index of the input whose memory it should take over.
+        offered: the same, for memory that it takes over only where that costs no copy.
     """
     if donated:
-        return _Planner(graph, donated).program()
-    found = _PLANS.get(graph)
-    if found is None:
-        found = _PLANS[graph] = _Planner(graph, {}).program()
-    return found
+        return _Planner(graph, donated, offered or {}).program()
+    key = tuple(sorted((offered or {}).items()))
+    known = _PLANS.setdefault(graph, {})
+    if key not in known:
+        known[key] = _Planner(graph, {}, offered or {}).program()
+    return known[key]
 
 
 class _Planner:
-    def __init__(self, graph: Graph, donated: Mapping[int, int]) -> None:
+    def __init__(
+        self, graph: Graph, donated: Mapping[int, int], offered: Mapping[int, int]
+    ) -> None:
         self.graph = graph
         self.donated = dict(donated)
+        self.offered = dict(offered)
         self.fusion = Fusion(graph)
         self.fusion.run()
         merge_groups(self.fusion)
@@ -77,6 +99,7 @@ class _Planner:
             tuple(self.temporaries),
             (*self.nodes, *late),
             self.donated,
+            self.offered,
         )
 
     # --- order --------------------------------------------------------------------------------
@@ -90,7 +113,7 @@ class _Planner:
                     for value in self._reads(operand, group):
                         if value.eqn is None:
                             readers.setdefault(value, {})[group] = None
-        for output_index, input_index in self.donated.items():
+        for output_index, input_index in (self.offered | self.donated).items():
             output = self.graph.outputs[output_index]
             if not isinstance(output, Value) or output.eqn is None:
                 continue
@@ -246,25 +269,47 @@ class _Planner:
                     builder.copy(value.eqn, env)
 
     def _place_region(self, eqn: Eqn) -> None:
-        (body,) = eqn.regions
         reads = tuple(self._buffer(operand) for operand in eqn.operands)
         writes = tuple(self._buffer(result) for result in eqn.results)
-        program = plan(body)
-        if "length" not in eqn.params:
-            self.nodes.append(Call(program, reads, writes))
-            return
-        params = eqn.params
-        self.nodes.append(
-            Loop(
-                program,
-                params["length"],
-                params["reverse"],
-                params["consts"],
-                params["carry"],
-                reads,
-                writes,
-            )
-        )
+        self.nodes.append(_REGION_NODES.get(eqn.op.name, _call)(eqn, reads, writes))
+
+
+def _call(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
+    return Call(plan(eqn.regions[0]), reads, writes)
+
+
+def _scan(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
+    params = eqn.params
+    return Loop(
+        plan(eqn.regions[0]),
+        params["length"],
+        params["reverse"],
+        params["consts"],
+        params["carry"],
+        reads,
+        writes,
+    )
+
+
+def _cond(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
+    return Branch(tuple(map(plan, eqn.regions)), reads, writes)
+
+
+def _while(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
+    test, body = eqn.regions
+    consts = eqn.params["consts"]
+    carries = {k: consts + k for k in range(len(writes))}
+    return While(
+        plan(test), plan(body, offered=carries), eqn.params["tests"], consts, reads, writes
+    )
+
+
+Buffers = tuple[Buffer, ...]
+_REGION_NODES: dict[str, Callable[[Eqn, Buffers, Buffers], Node]] = {
+    "cond": _cond,
+    "scan": _scan,
+    "while": _while,
+}
 
 
 def _kernel_name(eqns: list[Eqn]) -> str:

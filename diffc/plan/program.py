@@ -82,12 +82,51 @@ class Loop:
     writes: tuple[Buffer, ...]
 
 
-Node = Kernel | Copy | Fill | Call | Loop
+@dataclass(slots=True, eq=False)
+class Branch:
+    """Runs one of several programs of the same inputs and outputs.
+
+    ``reads``: the index (a bool or i32, clamped) and the programs' inputs.
+    """
+
+    branches: tuple[Program, ...]
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
+
+
+@dataclass(slots=True, eq=False)
+class While:
+    """Runs ``body`` on its own results for as long as ``test`` gives true of them.
+
+    ``reads``: what only the test reads, what only the body reads, initial carries; ``tests`` and
+    ``constants`` count the first two. ``writes``: final carries.
+    """
+
+    test: Program
+    body: Program
+    tests: int
+    constants: int
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
+
+    @property
+    def first(self) -> int:
+        """Position of the first carry in ``reads``."""
+        return self.tests + self.constants
+
+
+Node = Kernel | Copy | Fill | Call | Loop | Branch | While
 
 
 @dataclass(slots=True, eq=False)
 class Program:
-    """Nodes in order. ``donated``: output index -> input index whose memory it should reuse."""
+    """Nodes in order.
+
+    Attributes:
+        donated: output index -> input index whose memory it reuses, at the price of a copy if
+            need be.
+        offered: output index -> input index whose memory it takes over where no copy is needed.
+    """
 
     name: str
     inputs: tuple[Buffer, ...]
@@ -95,3 +134,23 @@ class Program:
     temporaries: tuple[Buffer, ...]
     nodes: tuple[Node, ...]
     donated: dict[int, int] = field(default_factory=dict)
+    offered: dict[int, int] = field(default_factory=dict)
+
+
+def programs_of(node: Node) -> tuple[Program, ...]:
+    """The programs that a node runs."""
+    match node:
+        case Call():
+            return (node.program,)
+        case Loop():
+            return (node.body,)
+        case Branch():
+            return node.branches
+        case While():
+            return node.test, node.body
+    return ()
+
+
+def callees(program: Program) -> list[Program]:
+    """The programs that the nodes of a program run, each once."""
+    return list(dict.fromkeys(callee for node in program.nodes for callee in programs_of(node)))

@@ -18,8 +18,8 @@ from __future__ import annotations
 import math
 
 from diffc.ir.aval import Aval
+from diffc.ir.flow import Network
 from diffc.ir.graph import Eqn, Value
-from diffc.plan.flow import Network
 from diffc.plan.forms import is_indexed, price_of
 from diffc.plan.fuse import Fusion, Group
 

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from diffc.ir.text import print_graph, scalar_text
-from diffc.plan.program import Buffer, Call, Copy, Fill, Kernel, Loop, Node, Program
+from diffc.plan.program import (
+    Branch,
+    Buffer,
+    Call,
+    Copy,
+    Fill,
+    Kernel,
+    Loop,
+    Node,
+    Program,
+    While,
+    callees,
+)
 
 
 def print_program(program: Program) -> str:
@@ -15,11 +27,7 @@ def print_program(program: Program) -> str:
         if current in order:
             order.remove(current)
         order.append(current)
-        stack.extend(
-            node.body if isinstance(node, Loop) else node.program
-            for node in current.nodes
-            if isinstance(node, (Call, Loop))
-        )
+        stack.extend(callees(current))
     return "\n".join(_print(current) for current in reversed(order))
 
 
@@ -30,6 +38,8 @@ def _print(program: Program) -> str:
         lines.append(f"  temporaries {_declared(program.temporaries)}")
     for output, given in sorted(program.donated.items()):
         lines.append(f"  donate {program.inputs[given].name} to {program.outputs[output].name}")
+    for output, given in sorted(program.offered.items()):
+        lines.append(f"  offer {program.inputs[given].name} to {program.outputs[output].name}")
     for node in program.nodes:
         lines += ["  " + line for line in _node(node)]
     lines.append("}")
@@ -64,6 +74,14 @@ def _node(node: Node) -> list[str]:
             )
             run = f"loop @{node.body.name}({_names(node.reads)}; {settings})"
             return [f"{_names(node.writes)} = {run}"]
+        case Branch():
+            names = ", ".join(f"@{branch.name}" for branch in node.branches)
+            run = f"branch {node.reads[0].name} to {names} ({_names(node.reads[1:])})"
+            return [f"{_names(node.writes)} = {run}"]
+        case While():
+            settings = f"tests={node.tests}, constants={node.constants}"
+            names = f"@{node.test.name} @{node.body.name}"
+            return [f"{_names(node.writes)} = while {names}({_names(node.reads)}; {settings})"]
 
 
 def _indented(text: str) -> list[str]:

@@ -1,0 +1,300 @@
+"""Outlining: equal blocks of an unrolled chain become calls of one shared graph.
+
+Before: fifty residual blocks written by a Python loop, two thousand equations. After: one callee
+and fifty calls of it, each with its own weights as operands. Everything later (differentiation,
+planning, code generation) then works once for each distinct block.
+
+A run of equal blocks is a stretch of the equations that repeats with a period: the same ops, params
+and avals, reading values at the same distance. Candidate periods come from the distances between
+equal equations. Of all ways to cut a run into blocks, the one at which the fewest values cross is
+taken. The walk is linear in the number of equations.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, prune
+from diffc.ops.registry import find
+
+#: fewer equal blocks are left alone, and so are smaller ones
+MIN_BLOCKS = 4
+MIN_EQNS = 6
+#: how many candidate periods are tried
+MAX_PERIODS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Outlined:
+    """What was outlined: ``count`` blocks of ``eqns`` equations each became calls of ``name``."""
+
+    name: str
+    count: int
+    eqns: int
+    inputs: int
+    outputs: int
+
+    def __str__(self) -> str:
+        return (
+            f"@{self.name}: {self.count} blocks of {self.eqns} equations, "
+            f"{self.inputs} inputs and {self.outputs} outputs each"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Blocks ``[start + k * period, start + (k + 1) * period)`` for ``k`` below ``count``."""
+
+    start: int
+    period: int
+    count: int
+
+    @property
+    def stop(self) -> int:
+        """Behind the last block."""
+        return self.start + self.period * self.count
+
+    def blocks(self) -> Iterator[range]:
+        """The positions of each block's equations."""
+        for k in range(self.count):
+            first = self.start + k * self.period
+            yield range(first, first + self.period)
+
+
+def outline(graph: Graph, report: list[Outlined] | None = None) -> Graph:
+    """Replaces runs of equal blocks by calls; the same graph if there are none.
+
+    Args:
+        graph: an optimized graph; regions are left as they are.
+        report: gets what was outlined.
+    """
+    run = _longest_run(graph)
+    if run is None:
+        return graph
+    new, made = _replace(graph, run)
+    if report is not None:
+        report.append(made)
+    return outline(new, report)
+
+
+# --- finding runs -----------------------------------------------------------------------------
+
+
+def _signatures(graph: Graph) -> list[int]:
+    """A number for each equation; equal ones do the same to operands of the same avals."""
+    numbers: dict[Any, int] = {}
+    found = []
+    for eqn in graph.eqns:
+        operands = tuple(x if isinstance(x, Literal) else x.aval for x in eqn.operands)
+        key = (eqn.op, operands, eqn.key[2], eqn.regions)
+        found.append(numbers.setdefault(key, len(numbers)))
+    return found
+
+
+def _longest_run(graph: Graph) -> Run | None:
+    """The run that covers most equations."""
+    if len(graph.eqns) < MIN_BLOCKS * MIN_EQNS:
+        return None
+    signatures = _signatures(graph)
+    votes: Counter[int] = Counter()
+    last: dict[int, int] = {}
+    for i, signature in enumerate(signatures):
+        if signature in last:
+            votes[i - last[signature]] += 1
+        last[signature] = i
+    best: Run | None = None
+    for period, _ in votes.most_common(MAX_PERIODS):
+        if period < MIN_EQNS:
+            continue
+        for run in _runs(signatures, period):
+            own = sum(not e.regions for e in graph.eqns[run.start : run.start + period])
+            aligned = _aligned(graph, run) if own >= MIN_EQNS else None
+            if aligned is None:
+                continue
+            if best is None or aligned.count * period > best.count * best.period:
+                best = aligned
+    return best
+
+
+def _runs(signatures: Sequence[int], period: int) -> Iterator[Run]:
+    """Maximal stretches that repeat with this period."""
+    start = None
+    for i in range(len(signatures) - period + 1):
+        is_equal = i + period < len(signatures) and signatures[i] == signatures[i + period]
+        if is_equal and start is None:
+            start = i
+        elif not is_equal and start is not None:
+            length = i + period - start
+            if length >= MIN_BLOCKS * period:
+                yield Run(start, period, length // period)
+            start = None
+
+
+def _aligned(graph: Graph, run: Run) -> Run | None:
+    """The run cut where the fewest values cross, if its blocks then do the same."""
+    position = {eqn: i for i, eqn in enumerate(graph.eqns)}
+    limit = len(graph.eqns)
+    end = min(limit, run.start + run.period * (run.count + 1) - 1)
+    last_use: dict[Value, int] = {}
+    for i, eqn in enumerate(graph.eqns):
+        for operand in eqn.operands:
+            if isinstance(operand, Value) and operand.eqn is not None:
+                last_use[operand] = i
+    for output in graph.outputs:
+        if isinstance(output, Value) and output.eqn is not None:
+            last_use[output] = limit
+    crossing = [0] * (limit + 2)
+    for value, used in last_use.items():
+        assert value.eqn is not None
+        crossing[position[value.eqn] + 1] += 1
+        crossing[used + 1] -= 1
+    total = 0
+    for i in range(limit + 1):
+        total += crossing[i]
+        crossing[i] = total
+    middle = run.start + (run.count // 2) * run.period
+    offsets = sorted(range(run.period), key=lambda r: (crossing[middle + r], r))
+    for offset in offsets[:4]:
+        start = run.start + offset
+        count = (run.start + run.period * run.count - start) // run.period
+        if start + run.period * (count + 1) <= end:
+            count += 1
+        candidate = _consistent(graph, Run(start, run.period, count), position)
+        if candidate is not None:
+            return candidate
+    return None
+
+
+def _consistent(graph: Graph, run: Run, position: dict[Eqn, int]) -> Run | None:
+    """The longest part of the run whose blocks read their own values at equal places."""
+    best_start, best_count = 0, 0
+    shapes = [_shape_of(graph, block, position) for block in run.blocks()]
+    first = 0
+    for k in range(1, len(shapes) + 1):
+        if k == len(shapes) or shapes[k] != shapes[first]:
+            if k - first > best_count:
+                best_start, best_count = first, k - first
+            first = k
+    if best_count < MIN_BLOCKS:
+        return None
+    return Run(run.start + best_start * run.period, run.period, best_count)
+
+
+def _shape_of(graph: Graph, block: range, position: dict[Eqn, int]) -> tuple[Any, ...]:
+    """What each equation of a block reads: its own block's values by place, others as external."""
+    shape: list[Any] = []
+    for i in block:
+        eqn = graph.eqns[i]
+        operands: list[Any] = []
+        for operand in eqn.operands:
+            if isinstance(operand, Literal):
+                operands.append(operand)
+            elif operand.eqn is not None and position[operand.eqn] in block:
+                operands.append((position[operand.eqn] - block.start, operand.index))
+            else:
+                operands.append(operand.aval)
+        shape.append((eqn.op, tuple(operands), eqn.key[2], eqn.regions))
+    return tuple(shape)
+
+
+# --- replacing --------------------------------------------------------------------------------
+
+
+def _replace(graph: Graph, run: Run) -> tuple[Graph, Outlined]:
+    """The graph with each block of the run as a call."""
+    blocks = list(run.blocks())
+    position = {eqn: i for i, eqn in enumerate(graph.eqns)}
+    slots = _slots(graph, blocks, position)
+    outputs = _escaping(graph, blocks, position)
+    callee = _callee(graph, blocks[0], slots, outputs, position)
+    env: dict[Operand, Operand] = {}
+    builder = Builder(graph.name)
+    builder.inputs = list(graph.inputs)
+    starts = {block.start: block for block in blocks}
+    inside = set(range(run.start, run.stop))
+    for i, eqn in enumerate(graph.eqns):
+        builder.loc = eqn.loc
+        if i in starts:
+            block = starts[i]
+            operands = [env.get(x, x) for x in (_operand(graph, block, slot) for slot in slots)]
+            results = builder.emit(find("call"), operands, {}, (callee,), eqn.loc)
+            for (place, index), result in zip(outputs, results, strict=True):
+                old = graph.eqns[block.start + place].results[index]
+                env[old] = result
+                result.name = old.name
+        elif i not in inside:
+            if all(env.get(x, x) is x for x in eqn.operands):
+                builder.adopt(eqn)
+            else:
+                builder.copy(eqn, env)
+    new = prune(builder.build([env.get(x, x) for x in graph.outputs]))
+    made = Outlined(callee.name, run.count, len(callee.eqns), len(slots), len(outputs))
+    return new, made
+
+
+Slot = tuple[int, int]  # an operand of the block: which equation, which operand of it
+
+
+def _operand(graph: Graph, block: range, slot: Slot) -> Operand:
+    return graph.eqns[block.start + slot[0]].operands[slot[1]]
+
+
+def _slots(graph: Graph, blocks: Sequence[range], position: dict[Eqn, int]) -> list[Slot]:
+    """The external operands of a block, those that are the same value in every block once."""
+    found: dict[tuple[Operand, ...], Slot] = {}
+    for place, i in enumerate(blocks[0]):
+        for n, operand in enumerate(graph.eqns[i].operands):
+            if isinstance(operand, Literal):
+                continue
+            if operand.eqn is not None and position[operand.eqn] in blocks[0]:
+                continue
+            column = tuple(_operand(graph, block, (place, n)) for block in blocks)
+            found.setdefault(column, (place, n))
+    return list(found.values())
+
+
+def _escaping(
+    graph: Graph, blocks: Sequence[range], position: dict[Eqn, int]
+) -> list[tuple[int, int]]:
+    """The results of a block that any block's outside reads: which equation, which result."""
+    found: dict[tuple[int, int], None] = {}
+    first, period = blocks[0].start, len(blocks[0])
+    stop = blocks[-1].stop
+
+    def note(value: Operand, reader: int) -> None:
+        if not isinstance(value, Value) or value.eqn is None:
+            return
+        at = position[value.eqn]
+        if first <= at < stop and (at - first) // period != (reader - first) // period:
+            found[(at - first) % period, value.index] = None
+
+    for i, eqn in enumerate(graph.eqns):
+        for operand in eqn.operands:
+            note(operand, i)
+    for output in graph.outputs:
+        note(output, stop + period)
+    return sorted(found)
+
+
+def _callee(
+    graph: Graph,
+    block: range,
+    slots: Sequence[Slot],
+    outputs: Sequence[tuple[int, int]],
+    position: dict[Eqn, int],
+) -> Graph:
+    """The block as a graph of its own."""
+    builder = Builder(f"{graph.name}_block")
+    env: dict[Operand, Operand] = {}
+    for slot in slots:
+        operand = _operand(graph, block, slot)
+        name = operand.name if isinstance(operand, Value) else ""
+        env[operand] = builder.input(operand.aval, name or "a")
+    for i in block:
+        builder.loc = graph.eqns[i].loc
+        builder.copy(graph.eqns[i], env)
+    found = [env[graph.eqns[block.start + place].results[index]] for place, index in outputs]
+    return builder.build(found)
