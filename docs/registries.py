@@ -17,6 +17,7 @@ from diffc.ops.term import Term
 from diffc.optimize.structure import STRUCTURE
 from diffc.optimize.table import TABLE
 from diffc.pipeline import STAGES
+from docs.command_line import command_line_page
 from docs.pages import DOCS
 
 NOTICE = "<!-- written by `make docs` from the registries; don't edit -->\n"
@@ -73,6 +74,7 @@ def reference() -> dict[str, str]:
     """The text of each page in ``docs/reference``, by file name."""
     return {
         "api.md": api_page(),
+        "cli.md": command_line_page(NOTICE),
         "numpy.md": numpy_page(),
         "ops.md": ops_page(),
         "rules.md": rules_page(),
