@@ -18,10 +18,19 @@ import numpy as np
 
 from diffc import tree
 from diffc.codegen.allocate import Memory
-from diffc.errors import DtypeError, UsageError
-from diffc.ir.aval import DTYPES, Aval, aval, dtype_name
+from diffc.errors import UsageError
+from diffc.ir.aval import DTYPES, Aval
 from diffc.ir.graph import Graph, Value
 from diffc.ir.index import size
+from diffc.leaves import (
+    Leaf,
+    abstract_leaf,
+    as_leaf,
+    as_leaves,
+    identifier,
+    signature_of,
+    valued_leaf,
+)
 from diffc.pipeline import PAUSE, Compilation, Stage, Transform, compile_graph
 from diffc.runtime.entry import native_entry
 from diffc.runtime.executable import Executable, InputSpec, OutputSpec, StatusMessage
@@ -30,11 +39,24 @@ from diffc.trace import Abstract, Captured, Traced, Tracer, active, emit, line, 
 from diffc.trace.run import name_of, parameter_names
 from diffc.trace.tracer import read, write
 
-#: what a Python scalar is at run time
-SCALARS: dict[type, str] = {float: "f64", int: "i64", bool: "bool"}
+__all__ = [
+    "Bound",
+    "Compiled",
+    "Derivation",
+    "GraphProgram",
+    "Jitted",
+    "abstract_leaf",
+    "as_leaf",
+    "identifier",
+    "make_executable",
+    "signature_of",
+    "valued_leaf",
+    "work_of",
+]
+
+#: how the native entry takes a Python scalar
 KINDS: dict[type, Any] = {float: "float", int: "int", bool: "bool"}
 
-Leaf = Any
 Signature = tuple[Any, ...]
 
 
@@ -140,53 +162,6 @@ class Compiled:
         return changed
 
 
-def as_leaf(leaf: Leaf) -> Leaf:
-    """An argument's leaf as an array or Python scalar.
-
-    Raises:
-        UsageError, DtypeError: it is no array and no number; says what to do.
-    """
-    kind = type(leaf)
-    if kind is np.ndarray or kind in SCALARS or kind is Tracer:
-        return leaf
-    if isinstance(leaf, np.ndarray | np.generic):
-        return np.asarray(leaf)
-    if isinstance(leaf, (bool, int, float)):
-        return next(cast(leaf) for cast in (bool, int, float) if isinstance(leaf, cast))
-    if hasattr(leaf, "__array__") or hasattr(leaf, "__array_interface__"):
-        return np.asarray(leaf)
-    raise UsageError(
-        f"an argument is a {kind.__name__}, neither an array nor a number: {leaf!r:.80}",
-        location=line(),
-        hint="pass an array, or make it static: jit(f, static_argnums=...)",
-    )
-
-
-def signature_of(leaf: Leaf) -> Any:
-    """What a compiled function depends on of a leaf."""
-    kind = type(leaf)
-    return (leaf.dtype, leaf.shape) if kind is np.ndarray else kind
-
-
-def abstract_leaf(leaf: Leaf) -> Abstract:
-    """What the trace sees of a leaf."""
-    kind = type(leaf)
-    if kind is Tracer:
-        return Abstract(leaf.aval, leaf.weak, leaf.scalar)
-    if kind in SCALARS:
-        return Abstract(aval(SCALARS[kind]), True, True)
-    try:
-        return Abstract(aval(dtype_name(leaf.dtype), leaf.shape))
-    except ValueError as error:
-        raise DtypeError(str(error), location=line()) from None
-
-
-def valued_leaf(leaf: Leaf) -> Abstract:
-    """As :func:`abstract_leaf`, with the leaf's value for a concrete trace (if this is one)."""
-    found = abstract_leaf(leaf)
-    return Abstract(found.aval, found.weak, found.scalar, leaf)
-
-
 class Jitted:
     """A function that compiles itself; made by :func:`jit`.
 
@@ -271,7 +246,7 @@ class Jitted:
         statics = tuple((i, x) for i, x in enumerate(args) if i in self.static_argnums)
         static_names = tuple(sorted((k, v) for k, v in kwargs.items() if k in self.static_argnames))
         leaves, in_tree = tree.flatten((dynamic, named))
-        leaves = [leaf if isinstance(leaf, Abstract) else as_leaf(leaf) for leaf in leaves]
+        leaves = as_leaves(leaves, lambda: self.leaf_paths(args, kwargs))
         signature = tuple(map(signature_of, leaves))
         if any(isinstance(leaf, Abstract) for leaf in leaves):
             signature = tuple(
@@ -290,6 +265,17 @@ class Jitted:
             ) from None
         return Bound(args, dict(kwargs), leaves, in_tree, signature, key, self)
 
+    def leaf_paths(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+        """What the user calls the leaves of the arguments: ``params['w1']``."""
+        found: list[str] = []
+        labels = parameter_names(self.origin, len(args))
+        for i, (label, arg) in enumerate(zip(labels, args, strict=True)):
+            if i not in self.static_argnums:
+                found += tree.structure(arg).paths(label)
+        for name in sorted(k for k in kwargs if k not in self.static_argnames):
+            found += tree.structure(kwargs[name]).paths(name)
+        return found
+
     # --- compiling ----------------------------------------------------------------------------
 
     def _trace(
@@ -304,8 +290,10 @@ class Jitted:
             args, kwargs = bound.rebuilt(leaves)
             return inner(*args, **kwargs)
 
+        paths = self.leaf_paths(bound.args, bound.kwargs)
         abstracts = [
-            leaf if isinstance(leaf, Abstract) else abstract_leaf(leaf) for leaf in bound.leaves
+            leaf if isinstance(leaf, Abstract) else abstract_leaf(leaf, path)
+            for leaf, path in zip(bound.leaves, paths, strict=True)
         ]
         traced = trace_flat(
             run,
@@ -500,20 +488,7 @@ class Bound:
 
     def paths(self) -> list[str]:
         """Names of the leaves, for the inputs of the graph: ``params_w1``."""
-        labels = parameter_names(self.owner.origin, len(self.args))
-        found: list[str] = []
-        for i, (label, arg) in enumerate(zip(labels, self.args, strict=True)):
-            if i not in self.owner.static_argnums:
-                found += tree.structure(arg).paths(label)
-        for name in sorted(k for k in self.kwargs if k not in self.owner.static_argnames):
-            found += tree.structure(self.kwargs[name]).paths(name)
-        return [identifier(path) for path in found]
-
-
-def identifier(path: str) -> str:
-    """``params['w'][0]`` as an identifier: ``params_w_0``."""
-    text = "".join(c if c.isalnum() or c == "_" else " " for c in path)
-    return "_".join(text.split())
+        return [identifier(path) for path in self.owner.leaf_paths(self.args, self.kwargs)]
 
 
 def match_donations(graph: Graph, donated: frozenset[int], count: int) -> dict[int, int]:

@@ -19,7 +19,7 @@ from tests.project.imports import (
 # The lone "" is the package's own face, `diffc/__init__.py`.
 _COMPILER = ("tree", "ir", "ops", "trace", "optimize", "transforms", "plan", "codegen", "runtime")
 _VALUES = ("diagnose", "concrete")
-_CORE = (*_COMPILER, "pipeline", "jitted", *_VALUES, "gradient", "linearized", "loops")
+_CORE = (*_COMPILER, "pipeline", "leaves", "jitted", *_VALUES, "gradient", "linearized", "loops")
 _DERIVED = ("transformed", "vectorized", "jacobians", "custom", "taylor")
 _FACE = (*_CORE, *_DERIVED, "random", "api")
 _NAMESPACES = ("numpy", "scipy", "nn", "optim", "train")
@@ -43,7 +43,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "codegen.allocate": ("ir", "plan", "codegen.loops", "codegen.lower", "codegen.targets"),
     "runtime": ("tree", "codegen"),
     "pipeline": _COMPILER,
-    "jitted": (*_COMPILER, "pipeline"),
+    "leaves": ("ir", "trace"),
+    "jitted": (*_COMPILER, "pipeline", "leaves"),
     "diagnose": ("ir", "ops", "trace"),
     "concrete": (*_COMPILER, "pipeline", "jitted"),
     "gradient": (*_COMPILER, "pipeline", "jitted", *_VALUES),
