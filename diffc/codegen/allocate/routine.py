@@ -14,10 +14,12 @@ from diffc.codegen.allocate.share import Sharing, Slot, nbytes_of, share
 from diffc.codegen.loops.module import (
     Address,
     Copy,
+    Cycle,
     Invoke,
     Launch,
     Repeat,
     Routine,
+    Select,
     Step,
 )
 from diffc.codegen.loops.nodes import Buffer as Param
@@ -26,7 +28,19 @@ from diffc.codegen.loops.nodes import Kernel as LoopKernel
 from diffc.codegen.loops.scratch import scratch_in_arena
 from diffc.codegen.targets import ITEM_BYTES
 from diffc.ir.index import Var
-from diffc.plan.program import Buffer, Call, Fill, Kernel, Loop, Node, Program
+from diffc.plan.program import (
+    Branch,
+    Buffer,
+    Call,
+    Fill,
+    Kernel,
+    Loop,
+    Node,
+    Program,
+    While,
+    callees,
+    programs_of,
+)
 from diffc.plan.program import Copy as PlannedCopy
 
 #: how many bytes of a splat are written at once.
@@ -35,21 +49,25 @@ _FILL_BYTES = 64
 
 @dataclass(slots=True, eq=False)
 class Allocated:
-    """A routine, its plan, and where its values lie (in guard mode)."""
+    """A routine, its plan, and where its values lie (in guard mode).
+
+    ``taken``: the outputs that lie in the memory of an input that was offered.
+    """
 
     routine: Routine
     memory: Memory
     guards: tuple[tuple[int, int], ...]
+    taken: frozenset[int]
 
 
 @dataclass(slots=True, eq=False)
 class Workspace:
-    """Memory that one node needs while it runs."""
+    """Memory that one node needs while it runs; ``programs``: whose arena it is, if it is one."""
 
     name: str
     nbytes: int
     step: int
-    is_arena: bool = False
+    programs: tuple[Program, ...] = ()
     offset: int = 0
 
 
@@ -69,7 +87,7 @@ class Allocator:
         stack = [program]
         while stack:
             current = stack[-1]
-            waiting = [p for p in _callees(current) if p not in self.known]
+            waiting = [p for p in callees(current) if p not in self.known]
             if waiting:
                 stack += waiting
                 continue
@@ -105,16 +123,6 @@ class Allocator:
             body = (Par((at,), (store,), Vector(lanes)),)
             found = self.fills[key] = LoopKernel(f"fill_{dtype}", (target,), (), body)
         return found
-
-
-def _callees(program: Program) -> list[Program]:
-    found: dict[Program, None] = {}
-    for node in program.nodes:
-        if isinstance(node, Call):
-            found[node.program] = None
-        elif isinstance(node, Loop):
-            found[node.body] = None
-    return list(found)
 
 
 class _Routine:
@@ -155,7 +163,8 @@ class _Routine:
             tuple(self.steps),
         )
         memory = self._memory(peak, most_alive(blocks), slots, spaces)
-        return Allocated(routine, memory, self._guards(slots, spaces))
+        taken = frozenset(self.sharing.taken)
+        return Allocated(routine, memory, self._guards(slots, spaces), taken)
 
     # --- workspaces
 
@@ -166,23 +175,42 @@ class _Routine:
                 Workspace(f"{kernel.name}.{b.name}", prod(b.shape) * ITEM_BYTES[b.dtype], step)
                 for b in scratch_in_arena(kernel)
             ]
-        if isinstance(node, Call):
-            return [self._callee_arena(node.program, step)]
-        if isinstance(node, Loop) and node.length:
+        spaces: list[Workspace] = []
+        if isinstance(node, Loop):
+            if not node.length:
+                return []
             carries = node.writes[: node.carries] if node.length > 1 else ()
             spaces = [
                 Workspace(f"{buffer.name}.spare", nbytes_of(buffer), step)
                 for carry, buffer in enumerate(carries)
                 if (step, carry) not in self.sharing.spares
             ]
-            return [*spaces, self._callee_arena(node.body, step)]
-        return []
+        elif isinstance(node, While):
+            spaces = [
+                Workspace(f"{buffer.name}.spare", nbytes_of(buffer), step)
+                for carry, buffer in enumerate(node.writes)
+                if carry not in self.allocator.known[node.body].taken
+            ]
+            spaces.append(Workspace("test", 1, step))
+        return [*spaces, *self._arenas(programs_of(node), step)]
 
-    def _callee_arena(self, program: Program, step: int) -> Workspace:
-        nbytes = self.allocator.known[program].routine.arena_bytes
-        if self.allocator.guard:
-            nbytes = round_up(nbytes, mmap.PAGESIZE)
-        return Workspace(f"@{program.name}", nbytes, step, is_arena=True)
+    def _arenas(self, programs: tuple[Program, ...], step: int) -> list[Workspace]:
+        """One arena for programs of which one runs at a time; in guard mode one for each."""
+        known = self.allocator.known
+        if not programs:
+            return []
+        if not self.allocator.guard:
+            nbytes = max(known[program].routine.arena_bytes for program in programs)
+            return [Workspace(f"@{programs[-1].name}", nbytes, step, programs)]
+        return [
+            Workspace(
+                f"@{program.name}",
+                round_up(known[program].routine.arena_bytes, mmap.PAGESIZE),
+                step,
+                (program,),
+            )
+            for program in programs
+        ]
 
     # --- steps
 
@@ -212,8 +240,16 @@ class _Routine:
             routine = self.allocator.known[node.program].routine
             reads, writes = self._addresses(node.reads), self._addresses(node.writes)
             self.steps.append(Invoke(routine, reads, writes, places[0]))
-        else:
+        elif isinstance(node, Branch):
+            reads, writes = self._addresses(node.reads), self._addresses(node.writes)
+            routines = tuple(self.allocator.known[branch].routine for branch in node.branches)
+            is_wide = node.reads[0].aval.dtype == "i32"
+            arenas = tuple(places if len(places) > 1 else places * len(routines))
+            self.steps.append(Select(reads[0], is_wide, routines, reads[1:], writes, arenas))
+        elif isinstance(node, Loop):
             self._repeat(node, step, places)
+        else:
+            self._cycle(node, places)
 
     def _copy(self, target: Buffer, source: Buffer) -> None:
         to, origin, nbytes = self.address(target), self.address(source), nbytes_of(target)
@@ -266,6 +302,30 @@ class _Routine:
             )
         )
 
+    def _cycle(self, node: While, places: list[Address]) -> None:
+        known = self.allocator.known
+        reads, final = self._addresses(node.reads), self._addresses(node.writes)
+        rest = iter(places)
+        spare = [
+            at if carry in known[node.body].taken else next(rest) for carry, at in enumerate(final)
+        ]
+        flag, test_arena, *others = rest
+        self.steps.append(
+            Cycle(
+                known[node.test].routine,
+                known[node.body].routine,
+                reads[: node.tests],
+                reads[node.tests : node.first],
+                reads[node.first :],
+                tuple(spare),
+                final,
+                tuple(map(nbytes_of, node.writes)),
+                flag,
+                test_arena,
+                others[0] if others else test_arena,
+            )
+        )
+
     def _donated_at_the_end(self) -> None:
         for output, how in self.sharing.donated.items():
             if how == "copied at the end":
@@ -287,7 +347,7 @@ class _Routine:
             for slot in slots
         ]
         entries += [
-            Entry(s.name, "arena" if s.is_arena else "scratch", s.offset, s.nbytes, s.step, s.step)
+            Entry(s.name, "arena" if s.programs else "scratch", s.offset, s.nbytes, s.step, s.step)
             for s in spaces
             if s.nbytes
         ]
@@ -303,7 +363,7 @@ class _Routine:
                 (outputs[k].name, inputs[self.program.donated[k]].name, how)
                 for k, how in self.sharing.donated.items()
             ),
-            tuple(self.allocator.known[callee].memory for callee in _callees(self.program)),
+            tuple(self.allocator.known[callee].memory for callee in callees(self.program)),
         )
 
     def _guards(self, slots: list[Slot], spaces: list[Workspace]) -> tuple[tuple[int, int], ...]:
@@ -311,14 +371,11 @@ class _Routine:
         if not self.allocator.guard:
             return ()
         found = [(self.offsets[slot], slot.nbytes) for slot in slots]
-        for step, node in enumerate(self.program.nodes):
-            for space in self.workspaces[step]:
-                if not space.is_arena:
-                    found.append((space.offset, space.nbytes))
-                    continue
-                assert isinstance(node, Call | Loop)
-                callee = node.program if isinstance(node, Call) else node.body
-                inner = self.allocator.known[callee].guards
+        for space in spaces:
+            if not space.programs:
+                found.append((space.offset, space.nbytes))
+            for program in space.programs:
+                inner = self.allocator.known[program].guards
                 found += [(space.offset + offset, nbytes) for offset, nbytes in inner]
         return tuple(sorted(found))
 

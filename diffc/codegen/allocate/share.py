@@ -15,7 +15,7 @@ from diffc.codegen.loops.module import Address
 from diffc.codegen.loops.nodes import Buffer as Param
 from diffc.codegen.loops.nodes import Kernel as LoopKernel
 from diffc.errors import InternalError
-from diffc.plan.program import Buffer, Copy, Fill, Kernel, Loop, Node, Program
+from diffc.plan.program import Buffer, Copy, Fill, Kernel, Loop, Node, Program, While
 
 
 @dataclass(slots=True, eq=False)
@@ -44,12 +44,14 @@ class Sharing:
     """What was decided: a slot for each written value, and why.
 
     ``spares``: (step, carry) of loops -> the initial value whose memory is the carry's spare place.
+    ``taken``: output -> the input whose memory it takes over, of those that were offered.
     """
 
     slots: dict[Buffer, Slot]
     spares: dict[tuple[int, int], Buffer] = field(default_factory=dict)
     in_place: list[tuple[Buffer, Buffer]] = field(default_factory=list)
     donated: dict[int, Donation] = field(default_factory=dict)
+    taken: dict[int, int] = field(default_factory=dict)
 
 
 def nbytes_of(buffer: Buffer) -> int:
@@ -115,6 +117,8 @@ class _Sharer:
             raise InternalError(f"@{self.program.name}: an input is donated to two outputs")
         for output, given in sorted(self.program.donated.items()):
             self._donate(self.program.outputs[output], self.program.inputs[given], output, given)
+        for output, given in sorted(self.program.offered.items()):
+            self._offer(self.program.outputs[output], self.program.inputs[given], output, given)
         for step, node in enumerate(self.program.nodes):
             for target in writes_of(node):
                 self._place_over_an_operand(node, step, target)
@@ -138,6 +142,15 @@ class _Sharer:
             slot.home = None
             self.sharing.donated[output] = "copied at the end"
 
+    def _offer(self, target: Buffer, source: Buffer, output: int, given: int) -> None:
+        slot = self.sharing.slots[target]
+        node = self.program.nodes[slot.first]
+        if self._may_take(node, slot.first, target, source):
+            slot.home = Address("input", given)
+            self.sharing.taken[output] = given
+            if source in reads_of(node) and not isinstance(node, Copy):
+                self.sharing.in_place.append((target, source))
+
     def _may_take(self, node: Node, step: int, target: Buffer, source: Buffer) -> bool:
         """Whether a node may write ``target`` to the memory of a value that nobody reads later."""
         if isinstance(node, Copy) and node.source is source:
@@ -160,6 +173,10 @@ class _Sharer:
                 return False
             reads = node.reads
             return reads[node.constants + carry] is source and reads.count(source) == 1
+        if isinstance(node, While):
+            # Initial carries are copied to where the final ones will be before anything else.
+            carry = node.first + node.writes.index(target)
+            return node.reads[carry] is source and source not in node.reads[: node.first]
         return False
 
     @staticmethod
@@ -172,7 +189,9 @@ class _Sharer:
         """Lets ``target`` continue the slot of an operand that dies here."""
         slots = self.sharing.slots
         new = slots[target]
-        if not new.nbytes or not isinstance(node, Kernel | Loop) or new.members != [target]:
+        if not new.nbytes or not isinstance(node, Kernel | Loop | While):
+            return
+        if new.members != [target]:
             return
         for source in dict.fromkeys(reads_of(node)):
             old = slots.get(source)
@@ -212,4 +231,7 @@ class _Sharer:
         if home is None or home.base == "output":
             return True
         given = self.program.inputs[home.index]
-        return self.last_read.get(given, -1) < old.first
+        last = self.last_read.get(given, -1)
+        if last != old.first:
+            return last < old.first
+        return self._may_overwrite(self.program.nodes[last], old.members[0], given)

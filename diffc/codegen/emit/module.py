@@ -14,7 +14,17 @@ from dataclasses import dataclass, field
 from diffc.codegen.emit.kernel import write_kernel
 from diffc.codegen.emit.text import FunctionText, ModuleText
 from diffc.codegen.loops.key import kernel_key
-from diffc.codegen.loops.module import Address, Copy, Invoke, Launch, Module, Repeat, Routine
+from diffc.codegen.loops.module import (
+    Address,
+    Copy,
+    Cycle,
+    Invoke,
+    Launch,
+    Module,
+    Repeat,
+    Routine,
+    Select,
+)
 from diffc.codegen.loops.nodes import Kernel
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.errors import InternalError
@@ -101,8 +111,12 @@ class _Writer:
             elif isinstance(step, Invoke):
                 pointers = [call.pointer(at) for at in (*step.inputs, *step.outputs, step.arena)]
                 self._invoke(call, step.routine, pointers)
-            else:
+            elif isinstance(step, Repeat):
                 self._repeat(call, step)
+            elif isinstance(step, Select):
+                self._select(call, step)
+            else:
+                self._cycle(call, step)
 
     def _copy(self, call: _Call, step: Copy) -> None:
         if step.target == step.source or not step.nbytes:
@@ -163,6 +177,65 @@ class _Writer:
             written = [fn.gep(at, fn.scaled(index, stride)) for at, stride in stacked]
             self._invoke(call, step.routine, [*constants, *read, *moving, *write, *written, arena])
             loop.next = [*write, *other, *write]
+
+    def _select(self, call: _Call, step: Select) -> None:
+        """Switches to the routine; what is out of range goes to the first or the last one."""
+        fn, last = call.fn, len(step.routines) - 1
+        pointers = [call.pointer(at) for at in (*step.inputs, *step.outputs)]
+        arenas = [call.pointer(at) for at in step.arenas]
+        kind = "i32" if step.is_wide else "i8"
+        index = fn.load(kind, call.pointer(step.index), 4 if step.is_wide else 1)
+        if last == 0:
+            self._invoke(call, step.routines[0], [*pointers, *arenas])
+            return
+        if step.is_wide:
+            positive = fn.call(kind, f"llvm.smax.{kind}", (kind, index), (kind, "0"))
+            index = fn.call(kind, f"llvm.umin.{kind}", (kind, positive), (kind, str(last)))
+        labels = [fn.fresh_label("arm") for _ in step.routines]
+        after = fn.fresh_label("joined")
+        cases = " ".join(f"{kind} {k}, label %{label}" for k, label in enumerate(labels[:-1]))
+        fn.emit(f"switch {kind} {index}, label %{labels[-1]} [ {cases} ]")
+        for label, routine, arena in zip(labels, step.routines, arenas, strict=True):
+            fn.label(label)
+            self._invoke(call, routine, [*pointers, arena])
+            fn.jump(after)
+        fn.label(after)
+
+    def _cycle(self, call: _Call, step: Cycle) -> None:
+        """Tests and calls the body in turn; carries that alternate swap their two places."""
+        fn = call.fn
+        final = [call.pointer(at) for at in step.final]
+        spare = [call.pointer(at) for at in step.spare]
+        flag, arena = call.pointer(step.flag), call.pointer(step.arena)
+        test_arena = call.pointer(step.test_arena)
+        for target, source, nbytes in zip(step.final, step.initial, step.carry_bytes, strict=True):
+            self._copy(call, Copy(target, source, nbytes))
+        tests = [call.pointer(at) for at in step.tests]
+        constants = [call.pointer(at) for at in step.constants]
+        moving = [k for k, at in enumerate(step.spare) if at != step.final[k]]
+        head, inside, after = map(fn.fresh_label, ("test", "again", "done"))
+        before = fn.block
+        fn.jump(head)
+        fn.label(head)
+        now, later = list(final), list(spare)
+        latch = fn.fresh_label("latch")
+        for k in moving:
+            now[k], later[k] = fn.fresh("now"), fn.fresh("later")
+            for mine, other, start in ((now[k], later[k], final[k]), (later[k], now[k], spare[k])):
+                fn.emit(f"{mine} = phi ptr [ {start}, %{before} ], [ {other}, %{latch} ]")
+        self._invoke(call, step.test, [*tests, *now, flag, test_arena])
+        is_true = fn.value(f"icmp ne i8 {fn.load('i8', flag, 1)}, 0")
+        is_fine = fn.value(f"icmp eq i64 {fn.load('i64', call.status, 8)}, 0")
+        fn.branch(fn.value(f"and i1 {is_true}, {is_fine}"), inside, after)
+        fn.label(inside)
+        self._invoke(call, step.body, [*constants, *now, *later, arena])
+        fn.jump(latch)
+        fn.label(latch)
+        fn.jump(head)
+        fn.label(after)
+        for k in moving:
+            with fn.when(fn.value(f"icmp ne ptr {now[k]}, {final[k]}")):
+                _copy(fn, final[k], now[k], step.carry_bytes[k])
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,45 @@ class Repeat:
     carry_bytes: tuple[int, ...] = ()
 
 
-Step = Launch | Copy | Invoke | Repeat
+@dataclass(frozen=True, slots=True, eq=False)
+class Select:
+    """Calls one of several routines with the same inputs and outputs, and an arena for each.
+
+    ``index`` is a byte (a bool), or an i32 if ``is_wide``; it is clamped to the routines.
+    """
+
+    index: Address
+    is_wide: bool
+    routines: tuple[Routine, ...]
+    inputs: tuple[Address, ...]
+    outputs: tuple[Address, ...]
+    arenas: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cycle:
+    """Calls ``body`` for as long as ``test`` writes true, and no error has been met.
+
+    Inputs of ``test``: ``tests``, then carries; its output: ``flag``, a byte. Inputs of ``body``:
+    ``constants``, then carries; outputs: carries. First each initial carry is copied to its final
+    place. A carry whose spare place is its final one is updated there; the others alternate
+    between the two places, and end in the final one.
+    """
+
+    test: Routine
+    body: Routine
+    tests: tuple[Address, ...]
+    constants: tuple[Address, ...]
+    initial: tuple[Address, ...]
+    spare: tuple[Address, ...]
+    final: tuple[Address, ...]
+    carry_bytes: tuple[int, ...]
+    flag: Address
+    test_arena: Address
+    arena: Address
+
+
+Step = Launch | Copy | Invoke | Repeat | Select | Cycle
 
 
 @dataclass(frozen=True, slots=True, eq=False)
