@@ -29,7 +29,7 @@ from diffc.ir.keys import structural_key
 from diffc.ir.text import print_graph
 from diffc.optimize import optimize
 from diffc.plan.plan import plan
-from diffc.plan.program import Call, Kernel, Loop, Program
+from diffc.plan.program import Kernel, Program, callees
 from diffc.plan.text import print_program
 from diffc.runtime import build, guard
 from diffc.runtime.target import host
@@ -259,11 +259,7 @@ def _programs(program: Program) -> list[Program]:
         if id(current) in found:
             continue
         found[id(current)] = current
-        for node in current.nodes:
-            if isinstance(node, Call):
-                stack.append(node.program)
-            elif isinstance(node, Loop):
-                stack.append(node.body)
+        stack += callees(current)
     return list(found.values())
 
 
