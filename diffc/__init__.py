@@ -6,6 +6,9 @@ it as native code. Importing it imports neither llvmlite nor sympy.
 
 from diffc import random
 from diffc.api import (
+    checkpoint,
+    custom_jvp,
+    custom_vjp,
     grad,
     hessian,
     hvp,
@@ -48,6 +51,9 @@ __all__ = [
     "TraceError",
     "UsageError",
     "__version__",
+    "checkpoint",
+    "custom_jvp",
+    "custom_vjp",
     "grad",
     "hessian",
     "hvp",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diffc import jacobians, linearized, loops, tree
+from diffc.custom import Checkpoint, CustomJvp, CustomVjp
 from diffc.gradient import Gradient, integers
 from diffc.jacobians import Jacobian
 from diffc.jitted import Jitted
@@ -222,7 +223,7 @@ def jacobian(
                [1., 0.],
                [0., 6.]])
         >>> by.explain(np.array([2.0, 3.0])).partition(" (")[0]
-        'jacobian of <lambda>: forward mode, one direction for each element of the arguments'
+        'jacobian of lambda: forward mode, one direction for each element of the arguments'
     """
     return Jacobian(function, argnums, has_aux, "cheaper", layout)
 
@@ -283,6 +284,76 @@ def linear_transpose(function: Function, *avals: Any) -> Function:
         (array([0., 3., 6.]),)
     """
     return jacobians.linear_transpose(function, *avals)
+
+
+def custom_jvp(function: Function, nondiff_argnums: int | Sequence[int] = ()) -> CustomJvp:
+    """A function whose derivative is what you say: a rule for tangents, which serves both modes.
+
+    Args:
+        function: takes and gives pytrees of arrays.
+        nondiff_argnums: positions of arguments that are Python values (functions, flags). Rules get
+            them first, before primals and tangents.
+
+    Returns:
+        The function; set its rule by ``@f.defjvp`` or ``f.defjvps(...)``. A rule
+        ``rule(primals, tangents)`` returns ``(out, out_dot)`` and is linear in ``tangents``, tuples
+        with one entry for each argument (None where an argument holds integers).
+
+    Raises:
+        UsageError: there is no rule, or it reads what is traced or may change outside; in use.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> @diffc.custom_jvp
+        ... def softplus(x):
+        ...     return np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0)
+        >>> @softplus.defjvp
+        ... def rule(primals, tangents):
+        ...     (x,), (x_dot,) = primals, tangents
+        ...     return softplus(x), x_dot / (1 + np.exp(-x))
+        >>> diffc.grad(softplus)(0.0)
+        array(0.5)
+    """
+    return CustomJvp(function, nondiff_argnums)
+
+
+def custom_vjp(function: Function, nondiff_argnums: int | Sequence[int] = ()) -> CustomVjp:
+    """A function whose cotangents are what you say: a forward and a backward rule.
+
+    Args:
+        function: takes and gives pytrees of arrays.
+        nondiff_argnums: positions of arguments that are Python values; ``bwd`` gets them first.
+
+    Returns:
+        The function; set its rules by ``f.defvjp(fwd, bwd)``: ``fwd(*args)`` returns
+        ``(out, residuals)``, and ``bwd(residuals, ct)`` a tuple with one cotangent for each
+        argument (None: zero). Forward mode works too where ``bwd`` is linear in ``ct``.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> @diffc.custom_vjp
+        ... def clipped(x):
+        ...     return x
+        >>> clipped.defvjp(lambda x: (x, ()), lambda residuals, ct: (np.clip(ct, -1, 1),))
+        >>> diffc.grad(lambda x: 10 * clipped(x))(3.0)
+        array(1.)
+    """
+    return CustomVjp(function, nondiff_argnums)
+
+
+def checkpoint(function: Function, policy: str = "nothing") -> Checkpoint:
+    """The same function, of which the backward pass keeps the arguments only, and computes again.
+
+    Args:
+        function: takes and gives pytrees of arrays.
+        policy: "nothing", or "dots": results of contractions are kept.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> diffc.grad(diffc.checkpoint(lambda x: np.sum(np.sin(np.sin(x)))))(np.zeros(2))
+        array([1., 1.])
+    """
+    return Checkpoint(function, policy)
 
 
 def stop_gradient(x: Any) -> Any:

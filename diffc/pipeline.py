@@ -29,10 +29,11 @@ from diffc.ir.keys import structural_key
 from diffc.ir.text import print_graph
 from diffc.optimize import optimize
 from diffc.plan.plan import plan
-from diffc.plan.program import Kernel, Program, callees
+from diffc.plan.program import Call, Kernel, Loop, Program
 from diffc.plan.text import print_program
 from diffc.runtime import build, guard
 from diffc.runtime.target import host
+from diffc.transforms import expand
 
 #: names of the stages, in order; ``asm`` is the text of ``build``.
 STAGES = (
@@ -180,7 +181,7 @@ def _run(
     transformed = graph
     yield "transform", graph, clock.seconds, lambda: print_graph(transformed, locations=True)
     with clock("optimize"):
-        graph = optimize(prune(graph), only=rules)
+        graph = optimize(prune(expand(graph)), only=rules)
         check(graph, "optimize")
     optimized = graph
     yield "optimize", graph, clock.seconds, lambda: print_graph(optimized)
@@ -259,7 +260,11 @@ def _programs(program: Program) -> list[Program]:
         if id(current) in found:
             continue
         found[id(current)] = current
-        stack += callees(current)
+        for node in current.nodes:
+            if isinstance(node, Call):
+                stack.append(node.program)
+            elif isinstance(node, Loop):
+                stack.append(node.body)
     return list(found.values())
 
 

@@ -2,10 +2,10 @@
 
 from diffc.ops import (  # noqa: F401  # imported for their declarations
     arithmetic,
-    branching,
     comparison,
     contraction,
     control,
+    custom,
     elementary,
     generate,
     indexing,

@@ -20,19 +20,23 @@ Array = np.ndarray[Any, Any]
 #: What the numpy facet of a region op is: it asks for regions to be run and gets their results.
 Steps = Generator[tuple[Graph, list[Array]], list[Array], list[Array]]
 
-_REGIONAL = Regional("transforms rewrite the region")
-_RUNS = Waived("the interpreter runs the region, also on arrays of symbols")
+#: what region ops share
+REGIONAL = Regional("transforms rewrite the region")
+RUNS = Waived("the interpreter runs the region, also on arrays of symbols")
 
 
-def _need_region(regions: tuple[Graph, ...]) -> Graph:
+def need_region(regions: tuple[Graph, ...]) -> Graph:
+    """The only region."""
     if len(regions) != 1:
         raise ShapeError(f"found {len(regions)} regions; needs one")
     return regions[0]
 
 
-def _need_inputs(region: Graph, found: tuple[Aval, ...]) -> None:
-    """Raises unless the region takes these; position in ``found`` is the operand's."""
-    needed = region.input_avals
+def need_inputs(
+    region: Graph, found: tuple[Aval, ...], needed: tuple[Aval, ...] | None = None
+) -> None:
+    """Raises unless operands are what a region takes (or ``needed``)."""
+    needed = region.input_avals if needed is None else needed
     if len(found) != len(needed):
         raise ShapeError(f"found {len(found)} operands; region @{region.name} takes {len(needed)}")
     for position, (given, taken) in enumerate(zip(found, needed, strict=True)):
@@ -44,8 +48,8 @@ def _need_inputs(region: Graph, found: tuple[Aval, ...]) -> None:
 
 
 def _call_aval(*avals: Aval, regions: tuple[Graph, ...]) -> tuple[Aval, ...]:
-    callee = _need_region(regions)
-    _need_inputs(callee, avals)
+    callee = need_region(regions)
+    need_inputs(callee, avals)
     return callee.output_avals
 
 
@@ -58,9 +62,9 @@ call = op(
     doc="The outputs of a graph on the operands.",
     aval=_call_aval,
     numpy=_call,
-    sympy=_RUNS,
-    derivative=_REGIONAL,
-    body=_REGIONAL,
+    sympy=RUNS,
+    derivative=REGIONAL,
+    body=REGIONAL,
     results=None,
     dtypes=ANY,
 )
@@ -74,7 +78,7 @@ def _scan_aval(
     reverse: bool,
     regions: tuple[Graph, ...],
 ) -> tuple[Aval, ...]:
-    body = _need_region(regions)
+    body = need_region(regions)
     first = consts + carry
     if not 0 <= consts <= first <= len(avals):
         raise ShapeError(
@@ -87,7 +91,7 @@ def _scan_aval(
         if not xs.shape or xs.shape[0] != length:
             raise ShapeError(f"operand {position} is {xs}; needs length {length} on axis 0")
         slices.append(xs.with_shape(xs.shape[1:]))
-    _need_inputs(body, (*avals[:first], *slices))
+    need_inputs(body, (*avals[:first], *slices))
     results = body.output_avals
     if len(results) < carry:
         raise ShapeError(f"region @{body.name} gives {len(results)} results; carry is {carry}")
@@ -135,9 +139,9 @@ scan = op(
     doc="A body run once for each slice along axis 0, from the last if `reverse`, with carries.",
     aval=_scan_aval,
     numpy=_scan,
-    sympy=_RUNS,
-    derivative=_REGIONAL,
-    body=_REGIONAL,
+    sympy=RUNS,
+    derivative=REGIONAL,
+    body=REGIONAL,
     params=("consts", "carry", "length", "reverse"),
     results=None,
     dtypes=ANY,

@@ -1,17 +1,23 @@
 """Transforms, graph to graph: jvp, linearize, transpose, vjp, batch. No tape, no run-time stack."""
 
+from diffc.transforms import recompute as recompute  # registers the rules of checkpoint
 from diffc.transforms import regions as regions  # registers the rules of call and scan
 from diffc.transforms.backward import Vjp, transpose, vjp
 from diffc.transforms.batch import Batch, batch
+from diffc.transforms.custom_rules import JvpRule, Rule, VjpRule, expand
 from diffc.transforms.forward import Jvp, Linearization, jvp, linearize
 from diffc.transforms.linear import explain_nonlinear
 
 __all__ = [
     "Batch",
     "Jvp",
+    "JvpRule",
     "Linearization",
+    "Rule",
     "Vjp",
+    "VjpRule",
     "batch",
+    "expand",
     "explain_nonlinear",
     "jvp",
     "linearize",

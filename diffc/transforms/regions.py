@@ -34,9 +34,10 @@ T = TypeVar("T")
 # --- call -------------------------------------------------------------------------------------
 
 
-def _call_jvp(
+def call_jvp(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
 ) -> tuple[Sequence[Operand], Sequence[Operand | None]]:
+    """A call of the callee's jvp."""
     (callee,) = eqn.regions
     both = jvp(callee, _mask(len(operands), dots))
     given = [*operands, *(dots[i] for i in sorted(dots))]
@@ -57,9 +58,10 @@ def _call_linearize(
     return results[:count], _spread(halves.active_outputs, found)
 
 
-def _call_transpose(
+def call_transpose(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand | None], cts: Mapping[int, Operand]
 ) -> Mapping[int, Operand]:
+    """A call of the callee's transpose."""
     (callee,) = eqn.regions
     linear = [operand is None for operand in operands]
     turned = transpose(callee, linear, _mask(len(eqn.results), cts))
@@ -285,6 +287,6 @@ def _scan_transpose(
     return {i: ct for i, ct in zip(where, results, strict=True) if linear[i]}
 
 
-JVP_RULES.update(call=_call_jvp, scan=_scan_jvp)
+JVP_RULES.update(call=call_jvp, scan=_scan_jvp)
 LINEARIZE_RULES.update(call=_call_linearize, scan=_scan_linearize)
-TRANSPOSE_RULES.update(call=_call_transpose, scan=_scan_transpose)
+TRANSPOSE_RULES.update(call=call_transpose, scan=_scan_transpose)

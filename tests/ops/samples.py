@@ -21,6 +21,7 @@ from diffc.ir.aval import ANY, DTYPES, FLOATS, INTEGERS, NUMBERS, Aval, aval
 from diffc.ir.graph import Builder, Graph
 from diffc.ir.index import Dim
 from diffc.ops.declare import Op
+from diffc.transforms import JvpRule, jvp
 
 Array = np.ndarray[Any, Any]
 Draw = Callable[[np.random.Generator, "Sample"], list[Array]]
@@ -168,6 +169,31 @@ def _scan_case(reverse: bool) -> Callable[[str, Dim], tuple[Any, ...]]:
 def _call_case(dtype: str, n: Dim) -> tuple[Any, ...]:
     row = aval(dtype, (2,))
     return (row, row, row), {}, _affine(dtype, n)
+
+
+def _custom_case(dtype: str, n: Dim) -> tuple[Any, ...]:
+    avals, _, graph = _call_case(dtype, n)
+    everything = [a.is_float for a in avals]
+    rule = JvpRule("affine", 3, 2, lambda: jvp(graph, everything).graph)
+    return avals, {"rule": rule.name}, graph
+
+
+def _checkpoint_case(policy: str) -> Callable[[str, Dim], tuple[Any, ...]]:
+    def make(dtype: str, n: Dim) -> tuple[Any, ...]:
+        avals, _, graph = _call_case(dtype, n)
+        return avals, {"policy": policy}, graph
+
+    return make
+
+
+def _custom_linear_case(dtype: str, n: Dim) -> tuple[Any, ...]:
+    """The transpose of (w, s, t) -> (w*s, w*s + t), by its residual w."""
+    builder = Builder("backward")
+    row = aval(dtype, (2,))
+    w, s, t = (builder.input(row, name) for name in ("w", "s_ct", "t_ct"))
+    (both,) = builder.emit(diffc.ops.find("add"), (s, t))
+    (ct,) = builder.emit(diffc.ops.find("mul"), (w, both))
+    return (row, row, row), {"residuals": 1}, builder.build((ct, t))
 
 
 def _constant_case(dtype: str, n: Dim) -> tuple[Any, ...]:
@@ -334,6 +360,10 @@ CASES: list[Case] = [
         frozenset({"f32"}),  # the dtype is not used: one sample
     ),
     Case("call", _call_case, (1,), NUMBERS),
+    Case("custom", _custom_case, (1,), NUMBERS),
+    Case("custom_linear", _custom_linear_case, (1,), NUMBERS),
+    Case("checkpoint", _checkpoint_case("nothing"), (1,), NUMBERS),
+    Case("checkpoint", _checkpoint_case("dots"), (1,), NUMBERS),
     Case("scan", _scan_case(False), (0, 1, 4), NUMBERS),
     Case("scan", _scan_case(True), (0, 4), NUMBERS),
 ]
