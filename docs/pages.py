@@ -45,21 +45,21 @@ def regenerated(page: Path) -> str:
     with _empty_folder():
         for block in BLOCK.finditer(text):
             parts.append(text[end : block.start()])
-            parts.append(_block(page, text, block, namespace))
+            line = "".join(parts).count("\n") + 1  # of the fence, in the page as it will be
+            parts.append(_block(page, line, block, namespace))
             end = block.end()
     return "".join([*parts, text[end:]])
 
 
-def _block(page: Path, text: str, block: re.Match[str], namespace: dict[str, object]) -> str:
-    lines_before = text.count("\n", 0, block.start("code"))
+def _block(page: Path, line: int, block: re.Match[str], namespace: dict[str, object]) -> str:
     name = page.relative_to(ROOT).as_posix()
     printed = io.StringIO()
     try:
-        code = compile("\n" * lines_before + block["code"], name, "exec")
+        code = compile("\n" * line + block["code"], name, "exec")
         with contextlib.redirect_stdout(printed):
             exec(code, namespace)
     except BaseException as error:
-        error.add_note(f"in {name}, in the block at line {lines_before}")
+        error.add_note(f"in {name}, in the block at line {line}")
         raise
     output = printed.getvalue()
     source = f"```python\n{block['code']}```\n"
