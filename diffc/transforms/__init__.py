@@ -1,5 +1,6 @@
 """Transforms, graph to graph: jvp, linearize, transpose, vjp, batch. No tape, no run-time stack."""
 
+from diffc.transforms import batch_branches as batch_branches  # registers cond and while
 from diffc.transforms import recompute as recompute  # registers the rules of checkpoint
 from diffc.transforms import regions as regions  # registers the rules of call and scan
 from diffc.transforms.backward import Vjp, transpose, vjp

@@ -17,6 +17,7 @@ from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, literal
 from diffc.ops.registry import find
 from diffc.transforms.backward import TRANSPOSE_RULES, transpose
 from diffc.transforms.forward import JVP_RULES, LINEARIZE_RULES, Linearization, jvp, linearize
+from diffc.transforms.residuals import minimized
 
 
 def _mask(count: int, positions: Mapping[int, Operand]) -> tuple[bool, ...]:
@@ -51,11 +52,36 @@ def _call_linearize(
 ) -> tuple[Sequence[Operand], Sequence[Operand | None]]:
     (callee,) = eqn.regions
     halves = linearize(callee, _mask(len(operands), dots))
-    results = builder.emit(eqn.op, operands, eqn.params, (halves.primal,), eqn.loc)
+    outputs = halves.primal.outputs[: len(eqn.results)]
+    returned = (x for x in outputs if isinstance(x, Value))
+    halves = minimized(halves, {*halves.primal.inputs, *returned})
     count = len(eqn.results)
-    given = [*results[count:], *(dots[i] for i in sorted(dots))]
+    residuals = halves.primal.outputs[count:]
+    at_hand: dict[Operand, tuple[Sequence[Operand], int]] = {}  # what needs no further result
+    primal, results, saved = _call_primal(builder, eqn, operands, halves.primal, count)
+    for i, value in enumerate(primal.outputs[:count]):
+        at_hand[value] = results, i
+    for i, value in enumerate(primal.inputs):
+        at_hand[value] = operands, i
+    kept = [at_hand[r][0][at_hand[r][1]] if r in at_hand else saved[r] for r in residuals]
+    given = [*kept, *(dots[i] for i in sorted(dots))]
     found = builder.emit(eqn.op, given, eqn.params, (halves.linear,), eqn.loc)
     return results[:count], _spread(halves.active_outputs, found)
+
+
+def _call_primal(
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], primal: Graph, count: int
+) -> tuple[Graph, Sequence[Operand], Mapping[Operand, Operand]]:
+    """Calls a primal graph; returns it with the results, and the residuals that only it has."""
+    known = {*primal.inputs, *primal.outputs[:count]}
+    own = [r for r in dict.fromkeys(primal.outputs[count:]) if r not in known]
+    literals = {r: r for r in own if isinstance(r, Literal)}
+    own = [r for r in own if r not in literals]
+    callee = Graph(primal.name, primal.inputs, primal.eqns, (*primal.outputs[:count], *own))
+    results = builder.emit(eqn.op, operands, eqn.params, (callee,), eqn.loc)
+    saved: dict[Operand, Operand] = dict(literals.items())
+    saved.update(zip(own, results[count:], strict=True))
+    return primal, results[:count], saved
 
 
 def call_transpose(
@@ -175,8 +201,13 @@ def _scan_linearize(
     mask, wanted = _active_body(eqn, dots)
     halves = linearize(body, mask, wanted)
     outputs = len(body.outputs)
+    fixed, _, rows = parts.split(halves.primal.inputs)
+    stacked_anyway = halves.primal.outputs[parts.carry : outputs]
+    free = {*fixed, *rows, *(x for x in stacked_anyway if isinstance(x, Value))}
+    halves = minimized(halves, free)
     residuals = halves.primal.outputs[outputs:]
-    kinds = [_residual_kind(halves, residual, parts) for residual in residuals]
+    body_outputs = halves.primal.outputs[:outputs]
+    kinds = [_residual_kind(halves, residual, parts, body_outputs) for residual in residuals]
     stacked = [r for r, kind in zip(residuals, kinds, strict=True) if kind == "stacked"]
     primal = Graph(
         halves.primal.name,
@@ -186,6 +217,7 @@ def _scan_linearize(
     )
     results = builder.emit(eqn.op, operands, eqn.params, (primal,), eqn.loc)
     saved = iter(results[outputs:])
+    returned = {x: i for i, x in enumerate(body_outputs) if i >= parts.carry}
     consts: list[int] = []
     slices: list[int] = []
     const_operands: list[Operand] = []
@@ -194,6 +226,9 @@ def _scan_linearize(
         if kind == "stacked":
             slices.append(i)
             slice_operands.append(next(saved))
+        elif kind == "returned":
+            slices.append(i)
+            slice_operands.append(results[returned[residual]])
         elif kind == "slice":
             slices.append(i)
             slice_operands.append(operands[_input_index(residual)])
@@ -218,8 +253,10 @@ def _scan_linearize(
     return results[:outputs], _spread(halves.active_outputs, found)
 
 
-def _residual_kind(halves: Linearization, residual: Operand, parts: Parts) -> str:
-    """Whether a residual is the same in all steps, a given slice, or must be stacked."""
+def _residual_kind(
+    halves: Linearization, residual: Operand, parts: Parts, outputs: Sequence[Operand]
+) -> str:
+    """Whether a residual is the same in all steps, a slice that is there, or must be stacked."""
     if isinstance(residual, Literal):
         return "const"
     if residual.eqn is None and residual in halves.primal.inputs:
@@ -227,7 +264,7 @@ def _residual_kind(halves: Linearization, residual: Operand, parts: Parts) -> st
             return "const"
         if residual.index >= parts.consts + parts.carry:
             return "slice"
-    return "stacked"
+    return "returned" if residual in outputs[parts.carry :] else "stacked"
 
 
 def _input_index(residual: Operand) -> int:
