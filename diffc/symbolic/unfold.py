@@ -98,7 +98,10 @@ def unfold(graph: Graph, inputs: Sequence[Any], *, freeze: bool = False) -> Unfo
             return _each(lambda x: _frozen(x, result.frozen), arrays)
         return _compute(eqn, arrays)
 
-    outputs = evaluate(graph, inputs, compute)
+    try:
+        outputs = evaluate(graph, inputs, compute)
+    except TypeError as error:  # a condition has no truth value
+        raise CannotUnfold(f"a branch or a loop depends on the values: {error}") from error
     result.outputs = [
         _lift(array, output.aval.dtype)
         for array, output in zip(outputs, graph.outputs, strict=True)

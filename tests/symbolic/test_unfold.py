@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 import diffc
 from diffc.ir.aval import aval
+from diffc.ir.text import parse
 from diffc.ops.interpret import evaluate
+from diffc.ops.registry import table
 from diffc.symbolic.terms import SymTerm, constants, exact
 from diffc.symbolic.unfold import CannotUnfold, flat, symbols, tree_size, unfold
 from diffc.trace import trace
@@ -114,3 +116,29 @@ def test_terms_are_expressions():
     assert (x > 0).expr == (sympy.Symbol("x") > 0)
     with pytest.raises(TypeError, match="shift_left has no SymPy text"):
         _ = x << 1
+
+
+def test_a_loop_on_values_has_no_formula_but_one_on_numbers_has():
+    text = """
+func @f(x: f64[], i: i64[]) -> (f64[]) {
+  %0: f64[], %1: i64[] = while(x, i, consts=0, slots=2, tests=0) {
+    func @go(x: f64[], i: i64[]) -> (bool[]) {
+      %0: bool[] = lt(LEFT, 3RIGHT)
+      return %0
+    }
+    func @step(x: f64[], i: i64[]) -> (f64[], i64[]) {
+      %0: f64[] = sin(x)
+      %1: i64[] = add(i, 1:i64[])
+      return %0, %1
+    }
+  }
+  return %0
+}
+"""
+    x = symbols("x", aval("f64"))
+    counted = parse(text.replace("LEFT", "i").replace("RIGHT", ":i64[]"), table())
+    (found,) = flat(unfold(counted, [x, np.array(1)]).outputs)
+    assert found == sympy.sin(sympy.sin(x.item()))
+    valued = parse(text.replace("LEFT", "x").replace("RIGHT", ".0:f64[]"), table())
+    with pytest.raises(CannotUnfold, match="a branch or a loop depends on the values"):
+        unfold(valued, [x, np.array(1)])
