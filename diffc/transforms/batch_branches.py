@@ -1,0 +1,114 @@
+"""Batching of ``cond`` and ``while``.
+
+If all elements take the same way, the op stays what it is, with batched regions. If they differ, a
+``cond`` computes all branches and selects; a ``while`` runs as long as any element wants to, and
+those that are done keep their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from diffc.ir.graph import Builder, Eqn, Graph, Operand
+from diffc.ops.batching import spread_front
+from diffc.ops.term import GraphTerm
+from diffc.transforms.batch import BATCH_RULES, Mask, batch
+
+if TYPE_CHECKING:
+    from diffc.ir.index import Dim
+
+Found = tuple[Sequence[Operand], Sequence[bool]]
+
+
+def _batch_cond(
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], mask: Mask, size: Dim
+) -> Found:
+    index, given = GraphTerm(builder, operands[0]), operands[1:]
+    if mask[0]:
+        wanted = [True] * len(eqn.results)
+        made = [batch(region, mask[1:], size, wanted).graph for region in eqn.regions]
+        found = [builder.inline(graph, given) for graph in made]
+        return [_chosen(index, column) for column in zip(*found, strict=True)], wanted
+    masks = [batch(region, mask[1:], size).outputs for region in eqn.regions]
+    joined = [any(column) for column in zip(*masks, strict=True)]
+    regions = tuple(batch(region, mask[1:], size, joined).graph for region in eqn.regions)
+    return builder.emit(eqn.op, operands, eqn.params, regions, eqn.loc), joined
+
+
+def _chosen(index: GraphTerm, results: Sequence[Operand]) -> Operand:
+    """Of each element, the result that its index names; indices are clamped."""
+    terms = [GraphTerm(index.builder, result) for result in results]
+    if index.aval.dtype == "bool":
+        index = index.call("convert", dtype="i32")
+    found = terms[0]
+    for k, term in enumerate(terms[1:], 1):
+        found = _where(index.call("ge", k), term, found)
+    return found.operand
+
+
+def _where(condition: GraphTerm, on_true: GraphTerm, on_false: GraphTerm) -> GraphTerm:
+    """Selection by a condition on the batch alone."""
+    shape = on_true.aval.shape
+    if condition.aval.shape != shape:
+        condition = condition.call("broadcast", shape=shape, axes=(0,))
+    return condition.call("select", on_true, on_false)
+
+
+def _batch_while(
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], mask: Mask, size: Dim
+) -> Found:
+    test, body = eqn.regions
+    tests = eqn.params["tests"]
+    first = tests + eqn.params["consts"]
+    flags = list(mask)
+    while True:
+        differ = batch(test, [*flags[:tests], *flags[first:]], size).outputs[0]
+        made = batch(body, flags[tests:], size)
+        grown = [on or now or differ for on, now in zip(flags[first:], made.outputs, strict=True)]
+        if grown == flags[first:]:
+            break
+        flags[first:] = grown
+    made = batch(body, flags[tests:], size, grown)
+    tested = batch(test, [*flags[:tests], *flags[first:]], size).graph
+    carried = [
+        spread_front(GraphTerm(builder, x), size).operand if on and not was else x
+        for x, on, was in zip(operands[first:], grown, mask[first:], strict=True)
+    ]
+    params = dict(eqn.params)
+    consts = list(operands[tests:first])
+    regions = tested, made.graph
+    if differ:
+        consts = [*operands[:tests], *consts]
+        params["consts"] = len(consts)
+        regions = _any(tested), _where_tested(tested, made.graph, tests, first)
+    given = [*operands[:tests], *consts, *carried]
+    return builder.emit(eqn.op, given, params, regions, eqn.loc), grown
+
+
+def _any(tested: Graph) -> Graph:
+    """Whether any element wants to go on."""
+    builder = Builder(tested.name)
+    inputs = [builder.input(value.aval, value.name) for value in tested.inputs]
+    (again,) = builder.inline(tested, inputs)
+    return builder.build([GraphTerm(builder, again).call("any", axes=(0,)).operand])
+
+
+def _where_tested(tested: Graph, body: Graph, tests: int, first: int) -> Graph:
+    """The body for those elements that want to go on; it takes what the test takes, too."""
+    builder = Builder(body.name)
+    own = [builder.input(value.aval, value.name) for value in tested.inputs[:tests]]
+    rest = [builder.input(value.aval, value.name) for value in body.inputs]
+    carried = rest[first - tests :]
+    (again,) = builder.inline(tested, [*own, *carried])
+    found = builder.inline(body, rest)
+    condition = GraphTerm(builder, again)
+    kept = [
+        _where(condition, GraphTerm(builder, new), GraphTerm(builder, old)).operand
+        for new, old in zip(found, carried, strict=True)
+    ]
+    return builder.build(kept)
+
+
+BATCH_RULES["cond"] = _batch_cond
+BATCH_RULES["while"] = _batch_while
