@@ -54,8 +54,10 @@ The examples below are about this file, `m.py`:
 FILE = """\
 import numpy as np
 
+
 def y(x1, x2):
     return 5 * x1 + np.sin(x2 + np.pi)
+
 
 def loss(w, x):
     return np.sum(np.tanh(x @ w)) / 8
