@@ -27,9 +27,9 @@ from diffc.ir.check import check
 from diffc.ir.graph import Graph, prune
 from diffc.ir.keys import structural_key
 from diffc.ir.text import print_graph
-from diffc.optimize import optimize
+from diffc.optimize import Outlined, optimize, outline
 from diffc.plan.plan import plan
-from diffc.plan.program import Call, Kernel, Loop, Program
+from diffc.plan.program import Kernel, Program, callees
 from diffc.plan.text import print_program
 from diffc.runtime import build, guard
 from diffc.runtime.target import host
@@ -83,6 +83,11 @@ class Compilation:
     symbol: str
     target: Target
     stages: dict[str, Stage] = field(default_factory=dict)
+    outlined: list[Outlined] = field(default_factory=list)
+
+    def report(self) -> str:
+        """What was outlined, as comment lines."""
+        return "".join(f"# outlined {part}\n" for part in self.outlined)
 
     def stage(self, name: str) -> Stage:
         """A stage by name.
@@ -177,14 +182,16 @@ def _run(
     graph = traced
     if transform is not None:
         with clock("transform"):
-            graph = prune(transform(optimize(prune(traced), only=rules)))
+            optimized = optimize(prune(traced), only=rules)
+            graph = prune(transform(outline(optimized, result.outlined)))
     transformed = graph
     yield "transform", graph, clock.seconds, lambda: print_graph(transformed, locations=True)
     with clock("optimize"):
         graph = optimize(prune(expand(graph)), only=rules)
+        graph = outline(graph, result.outlined)
         check(graph, "optimize")
-    optimized = graph
-    yield "optimize", graph, clock.seconds, lambda: print_graph(optimized)
+    final = graph
+    yield "optimize", graph, clock.seconds, lambda: print_graph(final) + result.report()
     with clock("plan"):
         program = plan(graph, donated(graph) if donated else None)
     yield "plan", program, clock.seconds, lambda: print_program(program)
@@ -260,11 +267,7 @@ def _programs(program: Program) -> list[Program]:
         if id(current) in found:
             continue
         found[id(current)] = current
-        for node in current.nodes:
-            if isinstance(node, Call):
-                stack.append(node.program)
-            elif isinstance(node, Loop):
-                stack.append(node.body)
+        stack += callees(current)
     return list(found.values())
 
 

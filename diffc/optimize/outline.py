@@ -5,7 +5,7 @@ and fifty calls of it, each with its own weights as operands. Everything later (
 planning, code generation) then works once for each distinct block.
 
 A run of equal blocks is a stretch of the equations that repeats with a period: the same ops, params
-and avals, reading values at the same distance. Candidate periods come from the distances between
+and avals on the values of their own block. Candidate periods come from the distances between
 equal equations. Of all ways to cut a run into blocks, the one at which the fewest values cross is
 taken. The walk is linear in the number of equations.
 """
@@ -110,13 +110,20 @@ def _longest_run(graph: Graph) -> Run | None:
         if period < MIN_EQNS:
             continue
         for run in _runs(signatures, period):
-            own = sum(not e.regions for e in graph.eqns[run.start : run.start + period])
-            aligned = _aligned(graph, run) if own >= MIN_EQNS else None
+            is_worth = _is_worth_a_call(graph.eqns[run.start : run.start + period])
+            aligned = _aligned(graph, run) if is_worth else None
             if aligned is None:
                 continue
             if best is None or aligned.count * period > best.count * best.period:
                 best = aligned
     return best
+
+
+def _is_worth_a_call(block: Sequence[Eqn]) -> bool:
+    """Whether a block does enough, and not only what could fuse with its neighbours."""
+    if sum(not eqn.regions for eqn in block) < MIN_EQNS:
+        return False
+    return any(not (eqn.op.is_elementwise or eqn.op.is_movement) for eqn in block)
 
 
 def _runs(signatures: Sequence[int], period: int) -> Iterator[Run]:
