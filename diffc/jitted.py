@@ -18,6 +18,7 @@ import numpy as np
 
 from diffc import tree
 from diffc.codegen.allocate import Memory
+from diffc.codegen.loops.failure import is_atomic
 from diffc.errors import UsageError
 from diffc.ir.aval import DTYPES, Aval
 from diffc.ir.graph import Graph, Value
@@ -535,6 +536,7 @@ def make_executable(
         [c.array for c in captured if c.array is not None],
         guard_regions=module.guards,
         work=work_of(graph),
+        shelters=not is_atomic(module),
     )
 
 

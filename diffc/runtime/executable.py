@@ -127,6 +127,8 @@ class Executable:
             them only the arena's ends are guarded.
         work: How many elements the program touches, roughly; the native entry keeps the GIL for
             little work.
+        shelters: A run may fail when it has written to inputs already: it works on copies of
+            these, which arrive only when it has succeeded.
 
     Attributes:
         entry_kind: `native` or `python`: how calls reach the program. `entry` sets it.
@@ -145,6 +147,7 @@ class Executable:
         writebacks: Sequence[Writeback] = (),
         guard_regions: Sequence[tuple[int, int]] = (),
         work: int = 0,
+        shelters: bool = False,
     ) -> None:
         self.library = library
         self.symbol = symbol
@@ -156,6 +159,7 @@ class Executable:
         self.captured = tuple(captured)
         self.guard_regions = tuple(guard_regions)
         self.work = work
+        self.shelters = shelters
         self.pool = ArenaPool(arena_bytes)
         self.entry_kind: Literal["native", "python"] = "python"
         self.entry_reason = "no native entry was asked for"
@@ -258,6 +262,9 @@ class Executable:
         ]
         if written:
             _separate(operands)
+        if self.shelters:
+            for index in written:
+                operands[index].shelter()
         return operands
 
     def _run_plain(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> int:
@@ -355,6 +362,11 @@ class _Operand:
         if self.is_written:
             self.result = self.data
             self._owner = None
+
+    def shelter(self) -> None:
+        """Lets the program write to a copy, which `write_back` carries to the caller's array."""
+        if self._owner is not None and self.data.ctypes.data == self._owner.ctypes.data:
+            self.data = np.array(self.data, order="C", copy=True)
 
     def write_back(self) -> None:
         """Carries what the program wrote to the caller's array, where it wrote to a copy."""

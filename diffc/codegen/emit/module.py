@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from diffc.codegen.emit.kernel import write_kernel
 from diffc.codegen.emit.text import FunctionText, ModuleText
+from diffc.codegen.loops.failure import stops
 from diffc.codegen.loops.key import kernel_key
 from diffc.codegen.loops.module import (
     Address,
@@ -24,6 +25,7 @@ from diffc.codegen.loops.module import (
     Repeat,
     Routine,
     Select,
+    Step,
 )
 from diffc.codegen.loops.nodes import Kernel
 from diffc.codegen.targets import ITEM_BYTES, Target
@@ -73,7 +75,12 @@ class _Writer:
         fn.store("i64", "0", status, 8)
         inputs = [_element(fn, "%inputs", number) for number in range(entry.inputs)]
         outputs = [_element(fn, "%outputs", number) for number in range(entry.outputs)]
-        self._steps(_Call(fn, inputs, outputs, "%arena", status, aligned=True), entry)
+        call = _Call(fn, inputs, outputs, "%arena", status, aligned=True)
+        before = stops(self.module)
+        for position, step in enumerate(entry.steps):
+            if position in before:
+                _stop_on_failure(call)
+            self._step(call, step)
         fn.ret("i64", fn.load("i64", status, 8))
         return self.text.text()
 
@@ -104,19 +111,22 @@ class _Writer:
 
     def _steps(self, call: _Call, routine: Routine) -> None:
         for step in routine.steps:
-            if isinstance(step, Launch):
-                self._launch(call, step)
-            elif isinstance(step, Copy):
-                self._copy(call, step)
-            elif isinstance(step, Invoke):
-                pointers = [call.pointer(at) for at in (*step.inputs, *step.outputs, step.arena)]
-                self._invoke(call, step.routine, pointers)
-            elif isinstance(step, Repeat):
-                self._repeat(call, step)
-            elif isinstance(step, Select):
-                self._select(call, step)
-            else:
-                self._cycle(call, step)
+            self._step(call, step)
+
+    def _step(self, call: _Call, step: Step) -> None:
+        if isinstance(step, Launch):
+            self._launch(call, step)
+        elif isinstance(step, Copy):
+            self._copy(call, step)
+        elif isinstance(step, Invoke):
+            pointers = [call.pointer(at) for at in (*step.inputs, *step.outputs, step.arena)]
+            self._invoke(call, step.routine, pointers)
+        elif isinstance(step, Repeat):
+            self._repeat(call, step)
+        elif isinstance(step, Select):
+            self._select(call, step)
+        else:
+            self._cycle(call, step)
 
     def _copy(self, call: _Call, step: Copy) -> None:
         if step.target == step.source or not step.nbytes:
@@ -267,6 +277,17 @@ class _Call:
         """
         known = at.base == "constant" or (self.aligned and at.base == "arena")
         return ALIGNMENT if known and at.offset % ALIGNMENT == 0 else itemsize
+
+
+def _stop_on_failure(call: _Call) -> None:
+    """Ends the entry with the status if it is not zero."""
+    fn = call.fn
+    code = fn.load("i64", call.status, 8)
+    stop, go_on = fn.fresh_label("stop"), fn.fresh_label("go")
+    fn.branch(fn.value(f"icmp ne i64 {code}, 0"), stop, go_on)
+    fn.label(stop)
+    fn.ret("i64", code)
+    fn.label(go_on)
 
 
 def _element(fn: FunctionText, array: str, number: int) -> str:
