@@ -106,13 +106,13 @@ class Evaluator:
             return b
         kind = vector_type("i1", lanes)
         fn = self.frame.fn
-        make = lambda: Value(fn.value(f"and {kind} {a}, {b}"), lanes)  # noqa: E731
+        make = lambda: Value(fn.value(f"and {kind} {a}, {b}"), lanes)  # noqa: E731  # read on the next line
         return self.frame.cached(("and", a, b), depth, make).text
 
     def _not(self, a: str, lanes: int, depth: int) -> str:
         kind, ones = vector_type("i1", lanes), constant(True, "i1", lanes)
         fn = self.frame.fn
-        make = lambda: Value(fn.value(f"xor {kind} {a}, {ones}"), lanes)  # noqa: E731
+        make = lambda: Value(fn.value(f"xor {kind} {a}, {ones}"), lanes)  # noqa: E731  # read on the next line
         return self.frame.cached(("not", a), depth, make).text
 
     def _cond(self, cond: Cond) -> Value:
@@ -169,7 +169,7 @@ class Evaluator:
         count, text, scalar = lanes.count, value.text, register(dtype)
         if not text.startswith("%"):
             return f"splat ({scalar} {text})"
-        make = lambda: Value(self.frame.fn.broadcast(text, scalar, count), count)  # noqa: E731
+        make = lambda: Value(self.frame.fn.broadcast(text, scalar, count), count)  # noqa: E731  # read on the next line
         return self.frame.cached(("splat", text, count), depth, make).text
 
     def _place(self, expr: Expr, where: Condition) -> tuple[object, int]:
