@@ -5,8 +5,8 @@ of a body run in order at each point; points of a ``Par`` run in any order; stor
 to each other compute their values before any of them writes. So a read is safe
 
 - when it comes first and shares no loop with the store: it is over by then;
-- when it comes first, or stands in the same group of stores, and reads at each point just the
-  element that the store writes there (each element is written at one point only);
+- when it comes first, or stands in the same group of stores or the same sweep, and reads at each
+  point just the element that the store writes there (each element is written at one point only);
 - when it never touches what the store writes, as their ranges tell.
 
 Contractions read ahead (they run in tiles, and pack), as do computed indices: those are safe only
@@ -32,6 +32,7 @@ from diffc.codegen.loops.nodes import (
     Sort,
     Stmt,
     Store,
+    Sweep,
 )
 from diffc.codegen.loops.walk import expressions, operands
 from diffc.codegen.targets import ITEM_BYTES
@@ -99,6 +100,15 @@ def _accesses(
         if isinstance(stmt, Par | For):
             stack.append((stmt.body, (*loops, id(stmt)), 0))
             continue
+        if isinstance(stmt, Sweep):
+            inside = (*loops, id(stmt))
+            reads += _reads(stmt.body, sources, time, inside)
+            writes += [
+                _Access(time, inside, ravel(store.indices, target.shape))
+                for store in stmt.stores
+                if store.buffer is target
+            ]
+            continue
         if isinstance(stmt, Store):
             group.append(stmt)
             if stmt.buffer is target:
@@ -107,12 +117,21 @@ def _accesses(
             writes.append(_Access(time, loops, None))
         if isinstance(stmt, Sort) and stmt.keys in sources:
             reads.append(_Access(time, loops, None))
+        reads += _reads((stmt,), sources, time, loops)
+    return reads, writes
+
+
+def _reads(
+    body: Iterable[Stmt], sources: Sequence[Buffer], time: int, loops: tuple[int, ...]
+) -> list[_Access]:
+    reads: list[_Access] = []
+    for stmt in body:
         ahead = isinstance(stmt, Contract | Scatter)
         for expr in expressions(operands(stmt)):
             if isinstance(expr, Load | GatherLoad) and expr.buffer in sources:
                 offset = None if ahead else _offset(expr)
                 reads.append(_Access(time, loops, offset))
-    return reads, writes
+    return reads
 
 
 def _offset(expr: Load | GatherLoad) -> Dim | None:
@@ -143,6 +162,9 @@ def without_copies(kernel: Kernel, source: Buffer, target: Buffer) -> Kernel:
             if body == stmt.body:
                 return stmt
             return replace(stmt, body=body) if body else None
+        if isinstance(stmt, Sweep):
+            parts = tuple(part for part in stmt.body if not _is_copy(part, source, target))
+            return stmt if parts == stmt.body else replace(stmt, body=parts)
         return None if _is_copy(stmt, source, target) else stmt
 
     body = tuple(kept for stmt in kernel.body if (kept := keep(stmt)) is not None)

@@ -18,7 +18,7 @@ from diffc.codegen.emit.expr import ALWAYS, Evaluator
 from diffc.codegen.emit.frame import INDEX_LIMIT, Frame, Lanes, Value
 from diffc.codegen.emit.memory import Condition, Memory, Place
 from diffc.codegen.emit.numbering import Numbering, is_long
-from diffc.codegen.emit.reduce import write_contract, write_reduces
+from diffc.codegen.emit.reduce import write_contract, write_sweep
 from diffc.codegen.emit.sort import write_sort
 from diffc.codegen.emit.text import ModuleText, constant, vector_type
 from diffc.codegen.loops.contraction import is_tiled
@@ -33,6 +33,7 @@ from diffc.codegen.loops.nodes import (
     Sort,
     Stmt,
     Store,
+    Sweep,
     Vector,
 )
 from diffc.codegen.loops.scratch import WORKSPACE, scratch_in_arena, scratch_on_stack
@@ -92,9 +93,11 @@ class KernelWriter:
             position += len(group)
             first = group[0]
             if isinstance(first, Store):
-                self._stores([stmt for stmt in group if isinstance(stmt, Store)])
+                self.stores([stmt for stmt in group if isinstance(stmt, Store)])
             elif isinstance(first, Reduce):
-                write_reduces(self, [stmt for stmt in group if isinstance(stmt, Reduce)])
+                write_sweep(self, first.vars, [r for r in group if isinstance(r, Reduce)])
+            elif isinstance(first, Sweep):
+                write_sweep(self, first.vars, first.reduces, first.stores)
             elif isinstance(first, Par):
                 self.par(first)
             elif isinstance(first, For):
@@ -128,8 +131,7 @@ class KernelWriter:
             names = {before.target.name for before in group if isinstance(before, Reduce)}
             if (first.vars, first.order) != (stmt.vars, stmt.order):
                 return False
-            same_width = ITEM_BYTES[first.value.dtype] == ITEM_BYTES[stmt.value.dtype]
-            return same_width and not self.numbering.of(stmt.value).scalars & names
+            return not self.numbering.of(stmt.value).scalars & names
         return False
 
     @contextmanager
@@ -230,7 +232,8 @@ class KernelWriter:
 
     # --- stores
 
-    def _stores(self, group: Sequence[Store]) -> None:
+    def stores(self, group: Sequence[Store]) -> None:
+        """Writes stores of one guard: computes all values, then stores them."""
         guard = group[0].guard
         if guard.is_false or prod(group[0].buffer.shape) == 0:
             return

@@ -1,4 +1,4 @@
-"""Reductions and plain contractions: which partial results there are, and how they are joined.
+"""Sweeps, reductions, plain contractions: what partial results there are, how they are joined.
 
 `sequence`: one after the other, in every lane of the vector variable if there is one.
 
@@ -6,14 +6,18 @@
 which are then halved: partial k joins partial k + half. Two ways to run lead to the same bits.
 Without a vector variable, vectors run along the reduced space. With one, each of its lanes has
 partial results of its own: a tree in registers for few values, an array on the stack for many.
-Partial results that no value reaches are left out, which changes nothing. `any`, `all` and folds
-of bool have as many partial results as is convenient.
+Partial results that no value reaches are left out, which changes nothing. Folds of bool have as
+many partial results as is convenient.
+
+The stores of a sweep run in the same loops: at each point, or vector of points, the values that the
+reductions take are computed, then those that are stored, then all is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -22,7 +26,8 @@ from diffc.codegen.emit.frame import Lanes, Value
 from diffc.codegen.emit.numbering import is_long
 from diffc.codegen.emit.registers import register, slice_lanes
 from diffc.codegen.emit.scalars import Ops
-from diffc.codegen.loops.nodes import Contract, Expr, Reduce
+from diffc.codegen.emit.text import FunctionText
+from diffc.codegen.loops.nodes import Buffer, Contract, Expr, Reduce, Store
 from diffc.codegen.loops.walk import expressions
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.ir.index import Dim, Var, ravel, unravel
@@ -30,12 +35,14 @@ from diffc.ir.index import Dim, Var, ravel, unravel
 if TYPE_CHECKING:
     from diffc.codegen.emit.kernel import KernelWriter
 
-__all__ = ["partial_results", "write_contract", "write_reduces"]
+__all__ = ["partial_results", "write_contract", "write_sweep"]
 
 UNROLLED_TREE = 16
 UNROLLED_TERMS = 4
 
 States = list[State]
+Arrays = Sequence[tuple[str, str]]
+"""Type and address of the partial results of a fold, an array for each part of its state."""
 
 
 def partial_results(dtype: str, target: Target) -> int:
@@ -43,15 +50,18 @@ def partial_results(dtype: str, target: Target) -> int:
     return 4 * target.lanes(dtype)
 
 
-def write_reduces(writer: KernelWriter, group: Sequence[Reduce]) -> None:
-    """Writes reductions that share their variables and order, and binds their results."""
-    vars = group[0].vars
-    extents = [_extent(var) for var in vars]
-    total = prod(extents)
-    job = _Job(writer, group, [Fold.of(reduce, total) for reduce in group], vars, total)
+def write_sweep(
+    writer: KernelWriter,
+    vars: Sequence[Var],
+    reduces: Sequence[Reduce],
+    stores: Sequence[Store] = (),
+) -> None:
+    """Writes reductions of one order and stores over the same points, and binds what was found."""
+    total = prod(_extent(var) for var in vars)
+    job = _Job(writer, reduces, [Fold.of(reduce, total) for reduce in reduces], stores, vars, total)
     if total == 0:
         states = [fold.identity(job.ops) for fold in job.folds]
-    elif group[0].order == "sequence":
+    elif all(reduce.order == "sequence" for reduce in reduces):
         states = job.sequence()
     elif writer.frame.lanes is None:
         states = job.along()
@@ -59,7 +69,7 @@ def write_reduces(writer: KernelWriter, group: Sequence[Reduce]) -> None:
         states = job.tree()
     else:
         states = job.dealt()
-    for reduce, fold, state in zip(group, job.folds, states, strict=True):
+    for reduce, fold, state in zip(reduces, job.folds, states, strict=True):
         lanes = job.ops.lanes
         text = fold.finish(job.ops, state)
         writer.frame.bind_scalar(reduce.target.name, Value(text, lanes))
@@ -98,7 +108,11 @@ Term = Callable[[list[str]], list[str]]
 
 
 def _nest(
-    writer: KernelWriter, vars: Sequence[Var], carried: list[tuple[str, str]], term: Term
+    writer: KernelWriter,
+    vars: Sequence[Var],
+    carried: list[tuple[str, str]],
+    term: Term,
+    written: frozenset[Buffer] = frozenset(),
 ) -> list[str]:
     """Runs `term` for all values of `vars` in row-major order; returns what it carries."""
     frame = writer.frame
@@ -108,25 +122,26 @@ def _nest(
     kinds = [kind for kind, _ in carried]
     if _extent(var) <= UNROLLED_TERMS:
         for value in range(_extent(var)):
-            with frame.level():
+            with frame.level(stores=written):
                 frame.bind(var, value)
-                texts = _nest(writer, rest, carried, term)
+                texts = _nest(writer, rest, carried, term, written)
             carried = list(zip(kinds, texts, strict=True))
         return [text for _, text in carried]
-    with frame.level(), frame.fn.loop(_extent(var), carried) as loop:
+    with frame.level(stores=written), frame.fn.loop(_extent(var), carried) as loop:
         frame.bind(var, loop.index)
         inner = list(zip(kinds, loop.carried, strict=True))
-        loop.next = _nest(writer, rest, inner, term)
+        loop.next = _nest(writer, rest, inner, term, written)
     return loop.results
 
 
 @dataclass(slots=True)
 class _Job:
-    """Reductions that run together."""
+    """Reductions and stores that run together."""
 
     writer: KernelWriter
     group: Sequence[Reduce]
     folds: Sequence[Fold]
+    stores: Sequence[Store]
     vars: Sequence[Var]
     total: int
 
@@ -149,25 +164,34 @@ class _Job:
             for var, index in zip(self.vars, unravel(flat, extents), strict=True):
                 self.writer.frame.alias(var, index)
 
+    @property
+    def written(self) -> frozenset[Buffer]:
+        """The buffers that the loops of the sweep write."""
+        return frozenset(stmt.buffer for stmt in self.stores)
+
+    def values(self) -> list[str]:
+        """The values that the reductions take at the current points; then the stores run."""
+        found = [self.writer.evaluator.vector(reduce.value) for reduce in self.group]
+        if self.stores:
+            self.writer.stores(self.stores)
+        return found
+
     # --- one after the other
 
     def sequence(self) -> States:
         """Folds in order."""
-        ops, evaluator = self.ops, self.writer.evaluator
+        ops = self.ops
         position = self._positions(ops)
 
         def term(carried: list[str]) -> list[str]:
             following: list[str] = []
-            at = 0
-            for fold, reduce in zip(self.folds, self.group, strict=True):
-                state = tuple(carried[at : at + len(fold.dtypes())])
-                at += len(state)
-                value = evaluator.vector(reduce.value)
+            states = self._states(carried)
+            for fold, state, value in zip(self.folds, states, self.values(), strict=True):
                 following += fold.step(ops, state, value, position(fold))
             return following
 
         carried = self._carried(ops, [fold.identity(ops) for fold in self.folds])
-        return self._states(_nest(self.writer, self.vars, carried, term))
+        return self._states(_nest(self.writer, self.vars, carried, term, self.written))
 
     def _positions(self, ops: Ops) -> Callable[[Fold], str]:
         """Gives the position of the current point."""
@@ -200,96 +224,153 @@ class _Job:
 
     def along(self) -> States:
         """Deals to vectors of partial results, then halves them."""
-        writer, frame = self.writer, self.writer.frame
         flat = self.flatten()
-        width = self._width()
-        steps, rest = divmod(self.total, width)
-        if not steps:
-            width = _round_up(self.total)
-        lanes = min(width, self._lanes())
-        parts = width // lanes
-        ops = writer.evaluator.ops(lanes)
-        if self.total > lanes and is_long(reduce.value for reduce in self.group):
-            return self._halve(ops, self._turning(ops, flat, lanes, parts), parts)
-        partials: list[States] = [[fold.identity(ops) for fold in self.folds] for _ in range(parts)]
-        if steps > 1:
-            carried = [pair for states in partials for pair in self._carried(ops, states)]
-            with frame.level(), frame.fn.loop(steps * width, carried, step=width) as loop:
-                each = len(carried) // parts
-                partials = []
-                for part in range(parts):
-                    states = self._states(loop.carried[part * each : (part + 1) * each])
-                    base = frame.plus(loop.index, str(part * lanes))
-                    partials.append(self._dealt_vector(ops, flat, base, lanes, states))
-                loop.next = [text for states in partials for state in states for text in state]
-        elif steps:
-            for part in range(parts):
-                base = str(part * lanes)
-                partials[part] = self._dealt_vector(ops, flat, base, lanes, partials[part])
-        for part in range(-(-rest // lanes)):
-            active = min(lanes, rest - part * lanes)
-            base = str(steps * width + part * lanes)
-            partials[part] = self._dealt_vector(ops, flat, base, active, partials[part])
-        if not steps:
-            del partials[-(-rest // lanes) :]
-        return self._halve(ops, partials, parts)
-
-    def _turning(self, ops: Ops, flat: Var, lanes: int, parts: int) -> list[States]:
-        """The partial results with one copy of a long body: each trip folds into the next part.
-
-        The parts are carried in turned order; the one that is due is the first.
-        """
-        frame, folds = self.writer.frame, self.folds
-        partials: list[States] = [[fold.identity(ops) for fold in folds] for _ in range(parts)]
-        chunks, rest = divmod(self.total, lanes)
-        if chunks > 1:
-            carried = [pair for states in partials for pair in self._carried(ops, states)]
-            each = len(carried) // parts
-            with frame.level(), frame.fn.loop(chunks * lanes, carried, step=lanes) as loop:
-                due = self._states(loop.carried[:each])
-                due = self._dealt_vector(ops, flat, loop.index, lanes, due)
-                texts = [text for state in due for text in state]
-                loop.next = [*loop.carried[each:], *texts]
-            for part in range(parts):
-                texts = loop.results[part * each : (part + 1) * each]
-                partials[(chunks + part) % parts] = self._states(texts)
+        room = _round_up(self.total)
+        lanes = min(self._lanes(), room)
+        widths = [max(lanes, min(self._width(fold, lanes), room)) for fold in self.folds]
+        parts = [width // lanes for width in widths]
+        ops = self.writer.evaluator.ops(lanes)
+        if self.total > lanes and self._is_long(parts):
+            partials = self._turning(ops, flat, parts)
         else:
-            partials[0] = self._dealt_vector(ops, flat, "0", lanes, partials[0])
-        if rest:
-            due, base = partials[chunks % parts], str(chunks * lanes)
-            partials[chunks % parts] = self._dealt_vector(ops, flat, base, rest, due)
+            partials = self._unrolled(ops, flat, parts)
+        return [
+            self._halve(ops, fold, states, count)
+            for fold, states, count in zip(self.folds, partials, parts, strict=True)
+        ]
+
+    def _is_long(self, parts: Sequence[int]) -> bool:
+        """Whether one vector at a time keeps the registers busy."""
+        held = sum(n * len(fold.dtypes()) for n, fold in zip(parts, self.folds, strict=True))
+        if held > self.writer.frame.target.vector_registers // 2:
+            return True
+        return is_long(self._roots())
+
+    def _roots(self) -> list[Expr]:
+        return [*(reduce.value for reduce in self.group), *(store.value for store in self.stores)]
+
+    def _unrolled(self, ops: Ops, flat: Var, parts: Sequence[int]) -> list[States]:
+        """The partial results of each fold, with a copy of the body for each of their vectors."""
+        frame, lanes = self.writer.frame, ops.lanes
+        partials: list[States] = [
+            [fold.identity(ops)] * count for fold, count in zip(self.folds, parts, strict=True)
+        ]
+        copies = max(parts)
+        steps, at = self.total // (copies * lanes), 0
+        if steps > 1:
+            at = steps * copies * lanes
+            carried = [
+                pair
+                for fold, states in zip(self.folds, partials, strict=True)
+                for state in states
+                for pair in zip(fold.kinds(ops), state, strict=True)
+            ]
+            with (
+                frame.level(stores=self.written),
+                frame.fn.loop(at, carried, step=copies * lanes) as loop,
+            ):
+                partials = self._dealt(loop.carried, parts)
+                for copy in range(copies):
+                    base = frame.plus(loop.index, str(copy * lanes))
+                    self._deal_vector(ops, flat, base, lanes, copy, partials)
+                loop.next = [x for states in partials for state in states for x in state]
+        for copy in range(-(-(self.total - at) // lanes)):
+            active = min(lanes, self.total - at - copy * lanes)
+            self._deal_vector(ops, flat, str(at + copy * lanes), active, copy, partials)
+        if not steps:
+            for states in partials:
+                del states[-(-self.total // lanes) :]
         return partials
 
-    def _width(self) -> int:
-        reduce = self.group[0]
-        target = self.writer.frame.target
-        if reduce.value.dtype == "bool":
-            return 4 * self._lanes()
-        return partial_results(reduce.value.dtype, target)
+    def _dealt(self, texts: Sequence[str], parts: Sequence[int]) -> list[States]:
+        """The partial results of each fold, from a flat list."""
+        found: list[States] = []
+        rest = iter(texts)
+        for fold, count in zip(self.folds, parts, strict=True):
+            size = len(fold.dtypes())
+            found.append([tuple(next(rest) for _ in range(size)) for _ in range(count)])
+        return found
+
+    def _turning(self, ops: Ops, flat: Var, parts: Sequence[int]) -> list[States]:
+        """The partial results with one copy of a long body, which needs the registers itself.
+
+        They lie on the stack; each trip folds into the vector that is due.
+        """
+        frame, fn, lanes = self.writer.frame, self.writer.frame.fn, ops.lanes
+        slots = [
+            [(kind, self._array(kind, count)) for kind in fold.kinds(ops)]
+            for fold, count in zip(self.folds, parts, strict=True)
+        ]
+        for fold, arrays, count in zip(self.folds, slots, parts, strict=True):
+            for part in range(count):
+                _write(fn, arrays, str(part), fold.identity(ops))
+        whole, rest = divmod(self.total, lanes)
+        with frame.level(stores=self.written), fn.loop(whole * lanes, step=lanes) as loop:
+            turn = fn.value(f"udiv i64 {loop.index}, {lanes}")
+            due = {n: fn.value(f"and i64 {turn}, {n - 1}") for n in sorted(set(parts))}
+            self._fold_due(ops, flat, loop.index, lanes, slots, [due[count] for count in parts])
+        if rest:
+            numbers = [str(whole % count) for count in parts]
+            self._fold_due(ops, flat, str(whole * lanes), rest, slots, numbers)
+        return [
+            [_read(fn, arrays, str(part)) for part in range(count)]
+            for arrays, count in zip(slots, parts, strict=True)
+        ]
+
+    def _fold_due(
+        self,
+        ops: Ops,
+        flat: Var,
+        base: str,
+        active: int,
+        slots: Sequence[Arrays],
+        due: Sequence[str],
+    ) -> None:
+        """Folds a vector into the partial results on the stack whose numbers are given."""
+        pairs = list(zip(slots, due, strict=True))
+        after = self._dealt_vector(
+            ops, flat, base, active, lambda: [_read(ops.fn, *pair) for pair in pairs]
+        )
+        for (arrays, number), state in zip(pairs, after, strict=True):
+            _write(ops.fn, arrays, number, state)
+
+    def _deal_vector(
+        self, ops: Ops, flat: Var, base: str, active: int, copy: int, partials: list[States]
+    ) -> None:
+        """Folds vector `copy` of a trip into the partial results of each fold."""
+        before = [states[copy % len(states)] for states in partials]
+        after = self._dealt_vector(ops, flat, base, active, lambda: before)
+        for states, state in zip(partials, after, strict=True):
+            states[copy % len(states)] = state
+
+    def _width(self, fold: Fold, lanes: int) -> int:
+        """The number of partial results of a fold."""
+        if fold.dtype == "bool":
+            return 4 * lanes
+        return partial_results(fold.dtype, self.writer.frame.target)
 
     def _lanes(self) -> int:
         """Lanes that fill one register with the widest numbers that occur."""
         target = self.writer.frame.target
-        widest = max(
-            (_width_of(node) for reduce in self.group for node in expressions((reduce.value,))),
-            default=1,
-        )
+        widest = max((_width_of(node) for node in expressions(self._roots())), default=1)
         return max(1, target.vector_bytes // widest)
 
-    def _dealt_vector(self, ops: Ops, flat: Var, base: str, active: int, states: States) -> States:
+    def _dealt_vector(
+        self, ops: Ops, flat: Var, base: str, active: int, before: Callable[[], States]
+    ) -> States:
         """Folds the values at base … base + active - 1 into the partial results of one vector."""
-        frame, evaluator = self.writer.frame, self.writer.evaluator
+        frame = self.writer.frame
         lanes = ops.lanes
         following: States = []
-        with frame.level():
+        with frame.level(stores=self.written):
             if lanes == 1:
                 frame.bind(flat, base)
             else:
                 prefix = None if active == lanes else active
                 frame.bind_lanes(Lanes(flat, base, lanes, active=prefix, is_aligned=True))
             self.unflatten(flat)
-            for fold, reduce, state in zip(self.folds, self.group, states, strict=True):
-                value = evaluator.vector(reduce.value)
+            values = self.values()
+            for fold, state, value in zip(self.folds, before(), values, strict=True):
                 position = ""
                 if fold.has_position:
                     position = base
@@ -311,44 +392,52 @@ class _Job:
                 )
         return following
 
-    def _halve(self, ops: Ops, partials: list[States], parts: int) -> States:
+    def _halve(self, ops: Ops, fold: Fold, partials: States, parts: int) -> State:
         """Joins partial k with k + half until one is left (missing ones are at the end)."""
         while parts > 1:
             parts //= 2
             for part in range(parts, len(partials)):
-                partials[part - parts] = self._join(ops, partials[part - parts], partials[part])
+                partials[part - parts] = fold.combine(ops, partials[part - parts], partials[part])
             del partials[parts:]
-        states, lanes = partials[0], ops.lanes
-        fn = ops.fn
+        state, lanes, fn = partials[0], ops.lanes, ops.fn
         while lanes > 1:
-            half = self.writer.evaluator.ops(lanes // 2)
-            halves: list[States] = []
-            for first in (0, lanes // 2):
-                halves.append(
-                    [
-                        tuple(
-                            slice_lanes(fn, text, register(dtype), lanes, first, lanes // 2)
-                            for text, dtype in zip(state, fold.dtypes(), strict=True)
-                        )
-                        for fold, state in zip(self.folds, states, strict=True)
-                    ]
-                )
-            states = self._join(half, halves[0], halves[1])
             lanes //= 2
-        return states
-
-    def _join(self, ops: Ops, a: States, b: States) -> States:
-        return [
-            fold.combine(ops, left, right)
-            for fold, left, right in zip(self.folds, a, b, strict=True)
-        ]
+            low, high = (
+                tuple(
+                    slice_lanes(fn, text, register(dtype), 2 * lanes, first, lanes)
+                    for text, dtype in zip(state, fold.dtypes(), strict=True)
+                )
+                for first in (0, lanes)
+            )
+            state = fold.combine(self.writer.evaluator.ops(lanes), low, high)
+        return state
 
     # --- vectors along other variables, few values
 
     def tree(self) -> States:
         """Folds each value by itself and joins them as halving would."""
         flat = self.flatten()
-        width = min(self._width(), _round_up(self.total))
+        found: dict[int, State] = {}
+        widths = self._widths()
+        stores = self.stores
+        for width in dict.fromkeys(widths):
+            numbers = [k for k, each in enumerate(widths) if each == width]
+            part = replace(
+                self,
+                group=[self.group[k] for k in numbers],
+                folds=[self.folds[k] for k in numbers],
+                stores=stores,
+            )
+            stores = ()
+            found.update(zip(numbers, part._tree(flat, width), strict=True))
+        return [found[k] for k in range(len(widths))]
+
+    def _widths(self) -> list[int]:
+        """The number of partial results of each fold that a value reaches."""
+        lanes, room = self._lanes(), _round_up(self.total)
+        return [min(self._width(fold, lanes), room) for fold in self.folds]
+
+    def _tree(self, flat: Var, width: int) -> States:
         ops = self.ops
 
         def joined(first: int, stride: int) -> States | None:
@@ -359,7 +448,10 @@ class _Job:
                 return self._points(ops, flat, first, width)
             left, right = joined(first, 2 * stride), joined(first + stride, 2 * stride)
             assert left is not None
-            return left if right is None else self._join(ops, left, right)
+            if right is None:
+                return left
+            pairs = zip(self.folds, left, right, strict=True)
+            return [fold.combine(ops, a, b) for fold, a, b in pairs]
 
         states = joined(0, 1)
         assert states is not None
@@ -369,20 +461,21 @@ class _Job:
         """Folds every `step`-th value from `first` on."""
         states = [fold.identity(ops) for fold in self.folds]
         for point in range(first, self.total, step):
-            with self.writer.frame.level():
+            with self.writer.frame.level(stores=self.written):
                 self.writer.frame.bind(flat, point)
                 self.unflatten(flat)
-                states = self._step(ops, flat, states)
+                states = self._step(ops, flat, partial(list, states))
         return states
 
-    def _step(self, ops: Ops, flat: Var, states: States) -> States:
-        frame, evaluator = self.writer.frame, self.writer.evaluator
+    def _step(self, ops: Ops, flat: Var, before: Callable[[], States]) -> States:
+        frame = self.writer.frame
         following: States = []
-        for fold, reduce, state in zip(self.folds, self.group, states, strict=True):
+        values = self.values()
+        for fold, value, state in zip(self.folds, values, before(), strict=True):
             position = ""
             if fold.has_position:
                 position = frame.splat_index(frame.dim(flat), fold.position, ops.lanes)
-            following.append(fold.step(ops, state, evaluator.vector(reduce.value), position))
+            following.append(fold.step(ops, state, value, position))
         return following
 
     # --- vectors along other variables, many values
@@ -391,42 +484,47 @@ class _Job:
         """Keeps the partial results on the stack, in the order of their numbers."""
         frame, fn, ops = self.writer.frame, self.writer.frame.fn, self.ops
         flat = self.flatten()
-        width = min(self._width(), _round_up(self.total))
+        widths = self._widths()
         slots = [
-            [(kind, self._array(kind, width)) for kind in fold.kinds(ops)] for fold in self.folds
+            [(kind, self._array(kind, width)) for kind in fold.kinds(ops)]
+            for fold, width in zip(self.folds, widths, strict=True)
         ]
-
-        def read(number: str) -> States:
-            return [
-                tuple(fn.load(kind, fn.index(array, kind, number), 1) for kind, array in arrays)
-                for arrays in slots
-            ]
-
-        def write(number: str, states: States) -> None:
-            for arrays, state in zip(slots, states, strict=True):
-                for (kind, array), text in zip(arrays, state, strict=True):
-                    fn.store(kind, text, fn.index(array, kind, number), 1)
-
-        with fn.loop(width) as loop:
-            write(loop.index, [fold.identity(ops) for fold in self.folds])
-        with frame.level(), fn.loop(self.total) as loop:
+        for fold, arrays, width in zip(self.folds, slots, widths, strict=True):
+            with fn.loop(width) as loop:
+                _write(fn, arrays, loop.index, fold.identity(ops))
+        with frame.level(stores=self.written), fn.loop(self.total) as loop:
             frame.bind(flat, loop.index)
             self.unflatten(flat)
-            number = loop.index
-            if self.total > width:
-                number = fn.value(f"and i64 {number}, {width - 1}")
-            write(number, self._step(ops, flat, read(number)))
-        half = width // 2
-        while half:
-            with fn.loop(half) as loop:
-                other = fn.value(f"add nuw nsw i64 {loop.index}, {half}")
-                write(loop.index, self._join(ops, read(loop.index), read(other)))
-            half //= 2
-        return read("0")
+            numbers = [
+                fn.value(f"and i64 {loop.index}, {width - 1}") if self.total > width else loop.index
+                for width in widths
+            ]
+            pairs = list(zip(slots, numbers, strict=True))
+            after = self._step(ops, flat, lambda: [_read(fn, *pair) for pair in pairs])
+            for (arrays, number), state in zip(pairs, after, strict=True):
+                _write(fn, arrays, number, state)
+        for fold, arrays, width in zip(self.folds, slots, widths, strict=True):
+            half = width // 2
+            while half:
+                with fn.loop(half) as loop:
+                    other = fn.value(f"add nuw nsw i64 {loop.index}, {half}")
+                    near, far = _read(fn, arrays, loop.index), _read(fn, arrays, other)
+                    _write(fn, arrays, loop.index, fold.combine(ops, near, far))
+                half //= 2
+        return [_read(fn, arrays, "0") for arrays in slots]
 
     def _array(self, kind: str, width: int) -> str:
         with self.writer.frame.at(0):
             return self.writer.frame.fn.value(f"alloca {kind}, i64 {width}, align 64")
+
+
+def _read(fn: FunctionText, arrays: Arrays, number: str) -> State:
+    return tuple(fn.load(kind, fn.index(array, kind, number), 1) for kind, array in arrays)
+
+
+def _write(fn: FunctionText, arrays: Arrays, number: str, state: State) -> None:
+    for (kind, array), text in zip(arrays, state, strict=True):
+        fn.store(kind, text, fn.index(array, kind, number), 1)
 
 
 def _ravel(vars: Sequence[Var]) -> Dim:

@@ -35,6 +35,7 @@ from diffc.codegen.loops.nodes import (
     Sort,
     Stmt,
     Store,
+    Sweep,
 )
 from diffc.codegen.loops.walk import stored
 from diffc.codegen.targets import Target
@@ -233,6 +234,12 @@ class _Run:
             for index in reversed(range(extent)) if stmt.reverse else range(extent):
                 points.vars[stmt.var] = np.full(points.count, index)
                 self.body(stmt.body, points)
+        elif isinstance(stmt, Sweep):
+            for reduce in stmt.reduces:
+                points.scalars[reduce.target.name] = self.reduce(reduce, points)
+            inner = points.expand(stmt.vars)
+            for store in stmt.stores:
+                self.store(store, inner)
         elif isinstance(stmt, Reduce):
             points.scalars[stmt.target.name] = self.reduce(stmt, points)
         elif isinstance(stmt, Contract):

@@ -24,6 +24,7 @@ from diffc.codegen.loops.nodes import (
     Sort,
     Stmt,
     Store,
+    Sweep,
 )
 from diffc.codegen.loops.walk import expressions, operands, statements
 from diffc.ir.index import Dim
@@ -92,6 +93,8 @@ class _Key:
             return "par", stmt.vars, lanes, self.body(stmt.body)
         if isinstance(stmt, For):
             return "for", stmt.var, stmt.reverse, self.body(stmt.body)
+        if isinstance(stmt, Sweep):
+            return "sweep", stmt.vars, self.body(stmt.body)
         values = tuple(self.numbers[id(expr)] for expr in operands(stmt))
         if isinstance(stmt, Reduce):
             target = stmt.target.name, stmt.target.dtype

@@ -1,9 +1,10 @@
 """Nodes of the loop IR: scalar expressions, statements, kernels.
 
 A kernel is a nest over dense, row-major buffers. ``lower`` says *what* is computed: ``Par`` (all
-points independent), ``For`` (in order), ``Reduce``, ``Contract``, ``Store``, ``Scatter``. ``tile``
-says *how* by filling in the ``how`` of the same nodes. Sizes are integers here. Expressions are
-directed acyclic graphs: a node shared in Python is computed once per point.
+points independent), ``For`` (in order), ``Reduce``, ``Sweep`` (reductions and stores in one pass),
+``Contract``, ``Store``, ``Scatter``. ``tile`` says *how* by filling in the ``how`` of the same
+nodes. Sizes are integers here. Expressions are directed acyclic graphs: a node shared in Python is
+computed once per point.
 
 Meaning of the order of summation: it is fixed by ``Reduce.order``, the extents and the target, and
 by nothing else, so that fusing a reduction never changes its bits. ``lanes``: the (row-major
@@ -203,6 +204,29 @@ class Reduce(Stmt):
     vars: tuple[Var, ...]
     value: Expr
     order: Choice["lanes", "sequence"] = "lanes"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sweep(Stmt):
+    """One pass over the product of ``vars``: reductions and stores that share each point's values.
+
+    ``body`` holds ``Reduce``, all over just these variables and of one order, then ``Store``. The
+    points come in any order, each in one piece: all values are computed, then stored. What the
+    reductions find is known after the sweep only, and no value reads what the sweep stores.
+    """
+
+    vars: tuple[Var, ...]
+    body: tuple[Reduce | Store, ...]
+
+    @property
+    def reduces(self) -> tuple[Reduce, ...]:
+        """The reductions."""
+        return tuple(stmt for stmt in self.body if isinstance(stmt, Reduce))
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        """The stores."""
+        return tuple(stmt for stmt in self.body if isinstance(stmt, Store))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -93,6 +93,10 @@ class _Printer:
                 self.lines.append(f"{indent}for {_vars((stmt.var,))}{down} {{")
                 self._inside((stmt.var,), stmt.body, indent + "  ")
                 self.lines.append(indent + "}")
+            case n.Sweep():
+                self.lines.append(f"{indent}sweep {_vars(stmt.vars)} {{")
+                self._inside(stmt.vars, stmt.body, indent + "  ")
+                self.lines.append(indent + "}")
             case n.Reduce():
                 head = (
                     f"{stmt.target.name}: {stmt.target.dtype} = reduce {stmt.monoid} {stmt.order}"
@@ -239,7 +243,7 @@ def _own_expressions(stmt: n.Stmt) -> tuple[n.Expr, ...]:
 def _expressions(body: tuple[n.Stmt, ...]) -> Iterator[n.Expr]:
     for stmt in body:
         yield from _own_expressions(stmt)
-        if isinstance(stmt, (n.Par, n.For)):
+        if isinstance(stmt, (n.Par, n.For, n.Sweep)):
             yield from _expressions(stmt.body)
 
 
@@ -365,6 +369,10 @@ class _Parser:
             reverse = self.accept("reverse")
             self.expect("{")
             return n.For(var, self._body(), reverse)
+        if self.accept("sweep"):
+            vars = self._take_vars()
+            self.expect("{")
+            return n.Sweep(vars, tuple(self._part(stmt) for stmt in self._body()))
         if self.accept("scatter"):
             combine: Any = self.take("name")
             mode: Any = self.take("name")
@@ -396,6 +404,11 @@ class _Parser:
         if self.accept("if"):
             guard = self._guard()
         return n.Store(self.buffers[name], indices, value, guard)
+
+    def _part(self, stmt: n.Stmt) -> n.Reduce | n.Store:
+        if not isinstance(stmt, (n.Reduce, n.Store)):
+            self.fail("a sweep holds reductions and stores")
+        return stmt
 
     def _fold(self, target: n.Scalar) -> n.Stmt:
         self.exprs[target.name] = target

@@ -24,6 +24,7 @@ from diffc.codegen.loops.nodes import (
     Sort,
     Stmt,
     Store,
+    Sweep,
 )
 from diffc.ir.index import Dim, Guard
 
@@ -73,7 +74,7 @@ def expressions(roots: Iterable[Expr]) -> list[Expr]:
 
 def bodies(stmt: Stmt) -> tuple[Stmt, ...]:
     """The statements inside `stmt`."""
-    return stmt.body if isinstance(stmt, Par | For) else ()
+    return stmt.body if isinstance(stmt, Par | For | Sweep) else ()
 
 
 def statements(body: Iterable[Stmt]) -> Iterator[Stmt]:
@@ -183,6 +184,9 @@ def map_statement(
             map_statement(inner, on_index, on_guard, known, on_access) for inner in stmt.body
         )
         return replace(stmt, body=body)
+    if isinstance(stmt, Sweep):
+        parts = (map_statement(part, on_index, on_guard, known, on_access) for part in stmt.body)
+        return replace(stmt, body=tuple(p for p in parts if isinstance(p, Reduce | Store)))
     if isinstance(stmt, Reduce):
         return replace(stmt, value=known[id(stmt.value)])
     if isinstance(stmt, Contract):

@@ -19,18 +19,16 @@ from diffc.codegen.lower.frame import (
     size_of,
     variables,
 )
+from diffc.codegen.lower.passes import Pass, join, passes, write_pass
 from diffc.codegen.lower.points import (
     POSITIONS,
     Rows,
-    is_fold,
     is_full,
     order_of,
     reduction,
     rows_of,
-    shared_rows,
-    store_row,
 )
-from diffc.ir.graph import Eqn, Operand
+from diffc.ir.graph import Eqn
 from diffc.ir.index import Dim, Var
 
 #: beyond this many elements, a reduction of everything runs in chunks.
@@ -103,52 +101,34 @@ def lower_chunks(frame: Frame, folds: list[Eqn]) -> tuple[Stmt, ...]:
     """One nest a level of reductions that wait for each other; then what waits for all."""
     rows = rows_of(folds[0])
     outputs = frame.graph.outputs
-    depth = _depths(frame)
     full = [k for k, output in enumerate(outputs) if is_full(output, rows)]
-    last = max(depth[fold.operands[0]] for fold in folds)
     body: list[Stmt] = []
-    for level in range(last + 1):
-        current = [fold for fold in folds if depth[fold.operands[0]] == level]
-        stored = [k for k in full if depth[outputs[k]] == level]
-        body += _level(frame, rows, current, stored)
-    late = [k for k in full if depth[outputs[k]] > last]
-    if late:
-        at = points("i", rows.shape)
-        body += par(at, [frame.store(k, rows.shape, at) for k in late])
+    for work in passes(frame, folds, full, None):
+        if work.folds:
+            body += _level(frame, rows, work)
+        else:
+            at = points("i", rows.shape)
+            body += par(at, [frame.store(k, rows.shape, at) for k in work.stored])
     at = points("i", rows.kept)
     body += [frame.store(k, rows.kept, at) for k in range(len(outputs)) if k not in full]
     return tuple(body)
 
 
-def _depths(frame: Frame) -> dict[Operand, int]:
-    """How many reductions one after the other each value waits for."""
-    depth: dict[Operand, int] = {}
-    for eqn in frame.graph.eqns:
-        before = max((depth.get(operand, 0) for operand in eqn.operands), default=0)
-        depth.update(dict.fromkeys(eqn.results, before + is_fold(eqn)))
-        for operand in eqn.operands:
-            depth.setdefault(operand, 0)
-    for output in frame.graph.outputs:
-        depth.setdefault(output, 0)
-    return depth
-
-
-def _level(frame: Frame, rows: Rows, folds: list[Eqn], stored: list[int]) -> list[Stmt]:
+def _level(frame: Frame, rows: Rows, work: Pass) -> list[Stmt]:
+    """A nest that finds partial results of reductions, then the reductions of these."""
     body: list[Stmt] = []
-    outputs = [frame.graph.outputs[k] for k in stored]
-    sums = [fold for fold in folds if fold.op.body.monoid not in POSITIONS]
+    sums = [fold for fold in work.folds if fold.op.body.monoid not in POSITIONS]
     pieces, shape = cut(rows.shape)
     partials: dict[Eqn, Buffer] = {}
     for fold in sums:
         dtype = "f32" if fold.result.aval.dtype == "f16" else fold.result.aval.dtype
         partials[fold] = frame.new_scratch("partial", dtype, shape)
-    in_scratch = shared_rows(frame, rows.shape, sums, outputs)
     for piece in pieces:
         with frame.elements.scope():
-            body += _nest(frame, rows, piece, partials, in_scratch, stored)
+            body += _nest(frame, rows, piece, partials, work)
     whole = points("r", rows.shape)
     zero = (0,) * len(rows.kept)
-    for fold in folds:
+    for fold in work.folds:
         if fold in partials:
             at = points("p", shape)
             dtype = partials[fold].dtype
@@ -166,24 +146,17 @@ def _level(frame: Frame, rows: Rows, folds: list[Eqn], stored: list[int]) -> lis
 
 
 def _nest(
-    frame: Frame,
-    rows: Rows,
-    piece: Piece,
-    partials: dict[Eqn, Buffer],
-    in_scratch: set[Eqn],
-    stored: list[int],
+    frame: Frame, rows: Rows, piece: Piece, partials: dict[Eqn, Buffer], work: Pass
 ) -> list[Stmt]:
     """The loop over the chunks of one size."""
-    inside: list[Stmt] = []
-    for eqn in frame.graph.eqns:
-        if eqn in in_scratch:
-            inside += store_row(frame, eqn.result, piece.full, piece.inner, piece.extents)
-        elif eqn in partials:
-            buffer = partials[eqn]
-            found = reduction(frame, eqn, rows.shape, piece.full, piece.inner, buffer.dtype)
-            if isinstance(found, Reduce):
-                inside.append(found)
-                found = found.target
-            inside.append(Store(buffer, piece.partial, found))
-    inside += par(piece.inner, [frame.store(k, rows.shape, piece.full) for k in stored])
+    found = {
+        buffer: reduction(frame, eqn, rows.shape, piece.full, piece.inner, buffer.dtype)
+        for eqn, buffer in partials.items()
+    }
+    stores, _ = write_pass(frame, work, piece.full, piece.inner, (rows.shape, piece.extents))
+    reduces = [each for each in found.values() if isinstance(each, Reduce)]
+    inside = join(piece.inner, reduces, stores)
+    for buffer, each in found.items():
+        value = each.target if isinstance(each, Reduce) else each
+        inside.append(Store(buffer, piece.partial, value))
     return list(par(piece.outer, inside))

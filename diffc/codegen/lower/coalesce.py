@@ -31,6 +31,7 @@ from diffc.codegen.loops.nodes import (
     Sort,
     Stmt,
     Store,
+    Sweep,
 )
 from diffc.codegen.loops.walk import expressions, operands, statements
 from diffc.ir.index import Dim, Guard, Var, free, linear_in, ravel, substitute
@@ -56,7 +57,7 @@ def coalesce(kernel: Kernel) -> Kernel:
 
 
 def _bound(stmt: Stmt) -> tuple[Var, ...]:
-    if isinstance(stmt, Par | Reduce | Contract):
+    if isinstance(stmt, Par | Reduce | Sweep | Contract):
         return stmt.vars
     return (stmt.var,) if isinstance(stmt, For) else ()
 
@@ -253,6 +254,10 @@ class _Rewriter:
             return replace(stmt, vars=self.vars(stmt.vars), body=tuple(map(self.stmt, stmt.body)))
         if isinstance(stmt, For):
             return replace(stmt, body=tuple(map(self.stmt, stmt.body)))
+        if isinstance(stmt, Sweep):
+            parts = map(self.stmt, stmt.body)
+            body = tuple(part for part in parts if isinstance(part, Reduce | Store))
+            return replace(stmt, vars=self.vars(stmt.vars), body=body)
         if isinstance(stmt, Reduce):
             return replace(stmt, vars=self.vars(stmt.vars), value=self.expr(stmt.value))
         if isinstance(stmt, Contract):

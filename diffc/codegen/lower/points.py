@@ -1,27 +1,23 @@
 """Kernels in which every point computes by itself: maps, rows with reductions, contractions.
 
 One nest ``Par(kept) { statements; stores }``. The reductions of *rows* share a domain and its
-reduced axes: each becomes a ``Reduce`` at a kept point; full-shape outputs a ``Par`` over the
-reduced axes inside. A *contraction* is one ``Contract`` at each point of its result; what follows
-is stored from there. A costly full-shape value that two or more statements use is stored once, in a
-scratch row.
+reduced axes: what they and the full-shape outputs ask for is done in as few passes over a row as
+there are reductions that wait for each other (``passes``). A *contraction* is one ``Contract`` at
+each point of its result; what follows is stored from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal as Choice
 
 from diffc.codegen.loops.nodes import (
     Contract,
     Expr,
-    Load,
     Monoid,
     Reduce,
     Scalar,
     Stmt,
-    Store,
 )
 from diffc.codegen.lower.elements import Indices
 from diffc.codegen.lower.frame import (
@@ -34,12 +30,13 @@ from diffc.codegen.lower.frame import (
     size_of,
     variables,
 )
+from diffc.codegen.lower.passes import join, passes, write_pass
 from diffc.codegen.lower.term import apply, constant
 from diffc.errors import InternalError
-from diffc.ir.graph import Eqn, Operand, Value
+from diffc.ir.graph import Eqn, Operand
 from diffc.ir.index import Var
 from diffc.ops.contraction import letters, split
-from diffc.ops.declare import Fold, Map, Special
+from diffc.ops.declare import Fold, Special
 
 #: reductions whose result is a position.
 POSITIONS: frozenset[Monoid] = frozenset({"argmax", "argmin"})
@@ -138,25 +135,23 @@ def lower_rows(frame: Frame, folds: list[Eqn]) -> tuple[Stmt, ...]:
     rows = rows_of(folds[0])
     kept, reduced = points("i", rows.kept), points("r", rows.reduced)
     full = rows.join(kept, reduced)
+    outputs = frame.graph.outputs
+    inner = [k for k, output in enumerate(outputs) if is_full(output, rows)]
     body: list[Stmt] = []
-    in_scratch = shared_rows(frame, rows.shape, folds, frame.graph.outputs)
-    for eqn in frame.graph.eqns:
-        if eqn in in_scratch:
-            body += store_row(frame, eqn.result, full, reduced, rows.reduced)
-        elif is_fold(eqn):
-            found = reduction(frame, eqn, rows.shape, full, reduced)
-            if isinstance(found, Reduce):
-                body.append(found)
-            target = found.target if isinstance(found, Reduce) else found
+    for work in passes(frame, folds, inner, rows.shape if variables(reduced) else None):
+        with frame.elements.scope():
+            found = [reduction(frame, eqn, rows.shape, full, reduced) for eqn in work.folds]
+            shapes = rows.shape, rows.reduced
+            stores, saved = write_pass(frame, work, full, reduced, shapes)
+        body += join(reduced, [each for each in found if isinstance(each, Reduce)], stores)
+        for value, load in saved:
+            frame.elements.define(value, full, load)
+        for eqn, each in zip(work.folds, found, strict=True):
+            target = each.target if isinstance(each, Reduce) else each
             at = reindex(kept, rows.kept, shape_of(eqn.result))
             frame.elements.define(eqn.result, at, target)
-    inner: list[Stmt] = []
-    for k, output in enumerate(frame.graph.outputs):
-        if is_full(output, rows):
-            inner.append(frame.store(k, rows.shape, full))
-        else:
-            body.append(frame.store(k, rows.kept, kept))
-    body += par(reduced, inner)
+    outer = [k for k in range(len(outputs)) if k not in inner]
+    body += [frame.store(k, rows.kept, kept) for k in outer]
     return tuple(par(kept, body))
 
 
@@ -197,39 +192,3 @@ def is_full(output: Operand, rows: Rows) -> bool:
     if count != size_of(rows.shape):
         raise InternalError(f"output {output!r} fits neither {rows.shape} nor {rows.kept}")
     return True
-
-
-def store_row(
-    frame: Frame, value: Value, full: Indices, reduced: Indices, shape: Shape
-) -> list[Stmt]:
-    """Stores a row of a value in scratch; from now on it is loaded from there."""
-    row = frame.new_scratch(value.name or "row", value.aval.dtype, shape)
-    stores = [Store(row, reduced, frame.elements.element(value, full))]
-    frame.elements.define(value, full, Load(row, reduced))
-    return list(par(reduced, stores))
-
-
-def shared_rows(
-    frame: Frame, shape: Shape, folds: Iterable[Eqn], outputs: Iterable[Operand]
-) -> set[Eqn]:
-    """Costly values of the domain's shape that two or more statements use.
-
-    A statement is one of the reductions, a row in scratch, or all outputs together.
-    """
-    readers: dict[Operand, set[object]] = {output: {"outputs"} for output in outputs}
-    counted, found = set(folds), set()
-    for eqn in reversed(frame.graph.eqns):
-        users = set().union(*(readers.get(result, ()) for result in eqn.results))
-        if is_fold(eqn):
-            users = {eqn} if eqn in counted else set()
-        elif _is_costly(eqn) and len(users) > 1 and eqn.result.aval.shape == shape:
-            found.add(eqn)
-            users = {eqn}
-        for operand in eqn.operands:
-            readers.setdefault(operand, set()).update(users)
-    return found
-
-
-def _is_costly(eqn: Eqn) -> bool:
-    body = eqn.op.body
-    return isinstance(body, Map) and not body.cheap

@@ -22,6 +22,7 @@ from diffc.codegen.loops.nodes import (
     Sort,
     Stmt,
     Store,
+    Sweep,
 )
 from diffc.codegen.loops.walk import expressions, operands, statements
 from diffc.codegen.targets import ITEM_BYTES
@@ -76,16 +77,18 @@ class Accesses:
     def of(cls, body: Iterable[Stmt]) -> Accesses:
         """The accesses of statements and of those inside them."""
         made = cls()
-        made._collect(body, 1)
+        made._collect(body, 1, set())
         return made
 
-    def _collect(self, body: Iterable[Stmt], weight: int) -> None:
-        seen: set[int] = set()
+    def _collect(self, body: Iterable[Stmt], weight: int, seen: set[int]) -> None:
         for stmt in body:
             if isinstance(stmt, Par | For):
-                self._collect(
-                    stmt.body, weight * _points(stmt.vars if isinstance(stmt, Par) else (stmt.var,))
-                )
+                vars = stmt.vars if isinstance(stmt, Par) else (stmt.var,)
+                self._collect(stmt.body, weight * _points(vars), set())
+                continue
+            if isinstance(stmt, Sweep):
+                self._collect(stmt.stores, weight * _points(stmt.vars), seen)
+                self._collect(stmt.reduces, weight, seen)
                 continue
             often = weight * _points(stmt.vars) if isinstance(stmt, Reduce | Contract) else weight
             for expr in expressions(operands(stmt)):
@@ -94,10 +97,10 @@ class Accesses:
                     self._expression(expr, often)
             if isinstance(stmt, Store):
                 offset = ravel(stmt.indices, stmt.buffer.shape)
-                if stmt.buffer.mode == "scratch":
+                is_scratch = stmt.buffer.mode == "scratch"  # it can lie as suits
+                if is_scratch:
                     self.scratch.append((stmt.buffer, offset))
-                    weight = 0  # it can lie as suits
-                self.stores.append((offset, weight))
+                self.stores.append((offset, 0 if is_scratch else weight))
                 self.guards.append(stmt.guard)
             elif isinstance(stmt, Scatter):
                 self.scatters.append((*_computed(stmt.indices, stmt.buffer.shape), weight))

@@ -21,9 +21,10 @@ from diffc.codegen.loops.nodes import (
     Reduce,
     Stmt,
     Store,
+    Sweep,
     Vector,
 )
-from diffc.codegen.loops.walk import buffers, map_body, statements
+from diffc.codegen.loops.walk import buffers, map_body, statements, stored
 from diffc.codegen.targets import Target
 from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
@@ -119,7 +120,8 @@ def _worth(
 
 def _prefers_points(par: Par, best: Var, accesses: Accesses, lanes: int) -> bool:
     """Whether vectors of points beat vectors inside each point."""
-    inner = [stmt for stmt in statements(par.body) if isinstance(stmt, Par | Reduce | Contract)]
+    loops = Par | Reduce | Sweep | Contract
+    inner = [stmt for stmt in statements(par.body) if isinstance(stmt, loops)]
     if not inner:
         has_loop = any(isinstance(stmt, For) for stmt in par.body)
         return not has_loop or accesses.score(best, lanes) > 0
@@ -128,12 +130,10 @@ def _prefers_points(par: Par, best: Var, accesses: Accesses, lanes: int) -> bool
         return score > 0
     if any(isinstance(stmt, Contract) for stmt in inner):
         return score > 0
-    inside = 0.0
-    for stmt in inner:
-        if isinstance(stmt, Par | Reduce) and stmt.vars:
-            inside += max(accesses.score(var, lanes) for var in stmt.vars)
+    nests = {stmt.vars for stmt in inner if isinstance(stmt, Par | Reduce | Sweep) and stmt.vars}
+    inside = sum(max(accesses.score(var, lanes) for var in vars) for vars in nests)
     is_short = all(total <= FEW_TERMS for _, total in reduced(par.body))
-    if is_short and not any(isinstance(stmt, Par) for stmt in inner):
+    if is_short and not any(isinstance(stmt, Par | Sweep) and stored((stmt,)) for stmt in inner):
         assert isinstance(best.extent, int)
         return score > 0 or best.extent >= max(total for _, total in reduced(par.body))
     return score > inside

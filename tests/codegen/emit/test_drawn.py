@@ -1,5 +1,7 @@
 """Drawn kernels: any access, guard, monoid and order, with any vectors, between guard pages."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from diffc.codegen.loops.nodes import (
     Scalar,
     Stmt,
     Store,
+    Sweep,
     Vector,
 )
 from diffc.ir.index import TRUE, Dim, Guard, Var, bounds, eq, ge, lt, ravel
@@ -105,29 +108,42 @@ class Draw:
             return Choose(self.guard(vars), left, right)
         return apply(self.pick("add", "mul", "maximum", "sub"), "f32", left, right)
 
+    def reduce(
+        self, vars: tuple[Var, ...], inner: tuple[Var, ...], order: str, scalars: list[Expr]
+    ) -> Reduce:
+        monoid = self.pick("sum", "max", "min", "prod", "argmax", "argmin")
+        dtype = self.pick("f32", "f32", "f32", "f64", "i32")
+        value = self.value((*vars, *inner), self.pick(2, 2, 5), *scalars)
+        if dtype != "f32":
+            value = apply("convert", dtype, apply("maximum", "f32", value, Const("f32", -9.0)))
+        target = Scalar(self.fresh("s"), "i64" if monoid.startswith("arg") else dtype)
+        return Reduce(target, monoid, inner, value, order)
+
+    def store(self, vars: tuple[Var, ...], scalars: list[Expr]) -> Store:
+        """Stores to each element of an output once, axes in any order."""
+        order = [int(axis) for axis in self.rng.permutation(len(vars))]
+        places = tuple(self.pick(v, v.extent - 1 - v) for v in (vars[axis] for axis in order))
+        made = buffer(self.fresh("y"), "f32", tuple(vars[axis].extent for axis in order), "out")
+        self.outputs.append(made)
+        return Store(made, places, self.value(vars, 3, *scalars))
+
     def kernel(self) -> Kernel:
         vars = tuple(self.var() for _ in range(self.rng.integers(1, 4)))
         body: list[Stmt] = []
         scalars: list[Expr] = []
         for _ in range(self.rng.integers(0, 3)):
             inner = tuple(self.var() for _ in range(self.rng.integers(1, 3)))
-            monoid = self.pick("sum", "max", "min", "prod", "argmax", "argmin")
-            target = Scalar(self.fresh("s"), "i64" if monoid.startswith("arg") else "f32")
-            value = self.value((*vars, *inner), 2, *scalars)
-            body.append(Reduce(target, monoid, inner, value, self.pick("lanes", "sequence")))
-            scalars.append(apply("convert", "f32", target))
+            order = self.pick("lanes", "sequence")
+            count = self.pick(1, 1, 2, 4)
+            found = [self.reduce(vars, inner, order, scalars) for _ in range(count)]
+            stores = tuple(self.store((*vars, *inner), scalars) for _ in range(self.pick(0, 1, 2)))
+            scalars += [apply("convert", "f32", reduce.target) for reduce in found]
+            parts = (*found, *stores)
+            body.append(parts[0] if len(parts) == 1 else Sweep(inner, parts))
         for _ in range(self.rng.integers(1, 4)):
             more = (self.var(),) if scalars and self.pick(True, False) else ()
-            order = [int(axis) for axis in self.rng.permutation(len(vars) + len(more))]
-            all_vars = (*vars, *more)
-            places = tuple(
-                self.pick(v, v.extent - 1 - v) for v in (all_vars[axis] for axis in order)
-            )
-            shape = tuple(all_vars[axis].extent for axis in order)
-            made = buffer(self.fresh("y"), "f32", shape, "out")
-            self.outputs.append(made)
-            guard = self.guard(all_vars) if self.pick(True, False, False) else TRUE
-            store = Store(made, places, self.value(all_vars, 3, *scalars), guard)
+            guard = self.guard((*vars, *more)) if self.pick(True, False, False) else TRUE
+            store = replace(self.store((*vars, *more), scalars), guard=guard)
             body.append(Par(more, (store,)) if more else store)
         how = self.pick(None, None, Vector(8), Vector(16), Vector(32))
         return Kernel("drawn", (*self.inputs, *self.outputs), (), (Par(vars, tuple(body), how),))

@@ -22,6 +22,7 @@ from diffc.codegen.loops.nodes import (
     Scatter,
     Sort,
     Store,
+    Sweep,
 )
 from diffc.codegen.loops.walk import expressions
 from diffc.ir.aval import DTYPES
@@ -84,6 +85,8 @@ class _Run:
                 steps = range(stmt.var.extent)
                 for at in reversed(steps) if stmt.reverse else steps:
                     self.body(stmt.body, env | {stmt.var: at}, dict(scalars))
+            elif isinstance(stmt, Sweep):
+                self.sweep(stmt, env, scalars)
             elif isinstance(stmt, Reduce):
                 scalars[stmt.target.name] = self.reduce(stmt, env, scalars)
             elif isinstance(stmt, Contract):
@@ -138,11 +141,26 @@ class _Run:
         )
         return found
 
+    def sweep(self, stmt: Sweep, env: dict, scalars: dict) -> None:
+        """Every point in one piece: what is folded and stored is computed, then stored."""
+        found: dict[Any, dict[tuple[int, ...], Any]] = {reduce: {} for reduce in stmt.reduces}
+        points = _points(stmt.vars)
+        for point in self.random.sample(points, len(points)):
+            inner = env | dict(zip(stmt.vars, point, strict=True))
+            for reduce, values in found.items():
+                values[point] = self.value(reduce.value, inner, scalars, {})
+            self.stores(list(stmt.stores), inner, scalars)
+        for reduce, values in found.items():
+            scalars[reduce.target.name] = self.fold(reduce, [values[point] for point in points])
+
     def reduce(self, stmt: Reduce, env: dict, scalars: dict) -> Any:
         values = []
         for point in _points(stmt.vars):
             inner = env | dict(zip(stmt.vars, point, strict=True))
             values.append(self.value(stmt.value, inner, scalars, {}))
+        return self.fold(stmt, values)
+
+    def fold(self, stmt: Reduce, values: list[Any]) -> Any:
         dtype = DTYPES[stmt.target.dtype]
         array = np.array(values, values[0].dtype if values else dtype)
         if stmt.monoid in ("argmax", "argmin"):

@@ -360,7 +360,7 @@ def test_chunks(shape, monkeypatch):
     s = b.op("sum", e, axes=axes)
     full = b.op("mul", e, v)
     kernel = check(b, s, b.op("max", v, axes=axes), full, b.op("log", s))
-    assert {buffer.name for buffer in kernel.scratch} >= {"partial", "partial_1", "row"}
+    assert [buffer.name for buffer in kernel.scratch] == ["partial", "partial_1"]
     mean = b.op("div", s, b.lit(2.0, b.arg()))
     d = b.op("sub", e, b.spread(mean, shape, ()))
     var = b.op("sum", b.op("mul", d, d), axes=axes)

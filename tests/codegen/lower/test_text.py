@@ -20,10 +20,11 @@ kernel @k(x: in f32[32,16], out: out f32[32,16]) {
   scratch row: f32[16]
   par i0 in 32 {
     s0: f32 = reduce max lanes(r0 in 16: x[i0, r0])
-    par r0 in 16 {
-      row[r0] = exp(sub(x[i0, r0], s0))
+    sweep r0 in 16 {
+      let %0 = exp(sub(x[i0, r0], s0))
+      s1: f32 = reduce sum lanes(r0 in 16: %0)
+      row[r0] = %0
     }
-    s1: f32 = reduce sum lanes(r0 in 16: row[r0])
     par r0 in 16 {
       out[i0, r0] = div(row[r0], s1)
     }
