@@ -238,7 +238,7 @@ def test_checked_gather_names_the_line():
     y = b.op("gather", x, i, axes=(0,), mode="check")
     check(b, y, arrays=[np.ones((4, 2)), np.array([0, 3, 1])], messages=messages)
     ((text, line),) = messages.table
-    assert "rows on axis 0 (needs 0 <= index < 4)" in text and line == "model.py:12"
+    assert "axis 0 needs 0 <= index < 4" in text and line == "model.py:12"
 
 
 def test_dynamic_slice():
