@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Literal as Choice
 
-from diffc.ir.graph import Eqn
+from diffc.ir.graph import Eqn, Operand
 from diffc.ir.index import TRUE, Dim, Guard
 from diffc.ops.declare import Fold, Generate, Map, Move, Op, Regional, Special
 
@@ -55,6 +55,13 @@ def is_table(eqn: Eqn) -> bool:
 def is_indexed(eqn: Eqn) -> bool:
     """Whether the equation reads its operand at computed positions."""
     return isinstance(eqn.op.body, Special) and eqn.op.body.kind in POINTWISE_SPECIALS
+
+
+def reads_memory(eqn: Eqn, operand: Operand) -> bool:
+    """Whether the loops read the operand from memory, so that even a literal lies there."""
+    if isinstance(eqn.op.body, Special) and eqn.op.body.kind == "contract":
+        return True
+    return is_indexed(eqn) and operand is eqn.operands[0]
 
 
 def price_of(eqn: Eqn) -> float:

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from diffc.errors import InternalError
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
-from diffc.plan.forms import is_table
+from diffc.plan.forms import is_table, reads_memory
 from diffc.plan.fuse import Fusion, Group
 from diffc.plan.merge import merge_groups
 from diffc.plan.program import (
@@ -232,7 +232,7 @@ class _Planner:
             for operand in eqn.operands:
                 if isinstance(operand, Value):
                     self._bring(builder, operand, group, env, reads)
-                elif self.fusion.kinds[eqn] == "contract" and operand not in splats:
+                elif reads_memory(eqn, operand) and operand not in splats:
                     splats[operand] = builder.input(operand.aval, "splat")
                     reads.append(operand)
             builder.loc = eqn.loc
