@@ -18,7 +18,7 @@ import numpy as np
 
 import diffc.ops
 from diffc.ir.aval import ANY, DTYPES, FLOATS, INTEGERS, NUMBERS, Aval, aval
-from diffc.ir.graph import Builder, Graph
+from diffc.ir.graph import Builder, Graph, literal
 from diffc.ir.index import Dim
 from diffc.ops.declare import Op
 from diffc.transforms import JvpRule, jvp
@@ -169,6 +169,38 @@ def _scan_case(reverse: bool) -> Callable[[str, Dim], tuple[Any, ...]]:
 def _call_case(dtype: str, n: Dim) -> tuple[Any, ...]:
     row = aval(dtype, (2,))
     return (row, row, row), {}, _affine(dtype, n)
+
+
+def _scaled(dtype: str, n: Dim, factor: int) -> Graph:
+    """A region: (w, c) -> (c + factor*w, w)."""
+    builder = Builder(f"scaled{factor}")
+    w, c = (builder.input(aval(dtype, (n,)), name) for name in "wc")
+    (scaled,) = builder.emit(diffc.ops.find("mul"), (w, literal(factor, w.aval)))
+    return builder.build((*builder.emit(diffc.ops.find("add"), (c, scaled)), w))
+
+
+def _cond_case(index: str) -> Callable[[str, Dim], tuple[Any, ...]]:
+    def make(dtype: str, n: Dim) -> tuple[Any, ...]:
+        factors = (2, 3) if index == "bool" else (1, 0, 2)
+        regions = [_scaled(dtype, n, factor) for factor in factors]
+        row = aval(dtype, (n,))
+        return (aval(index), row, row), {}, *regions
+
+    return make
+
+
+def _while_case(dtype: str, n: Dim) -> tuple[Any, ...]:
+    """c = c*w + w, as often as the first operand says."""
+    count, row = aval("i64"), aval(dtype, (n,))
+    builder = Builder("test")
+    limit, i, _ = (builder.input(a) for a in (count, count, row))
+    test = builder.build(builder.emit(diffc.ops.find("lt"), (i, limit)))
+    builder = Builder("body")
+    w, i, c = (builder.input(a) for a in (row, count, row))
+    (following,) = builder.emit(diffc.ops.find("add"), (i, literal(1, count)))
+    (product,) = builder.emit(diffc.ops.find("mul"), (c, w))
+    body = builder.build((following, *builder.emit(diffc.ops.find("add"), (product, w))))
+    return (count, row, count, row), {"tests": 1, "consts": 1, "slots": 4}, test, body
 
 
 def _custom_case(dtype: str, n: Dim) -> tuple[Any, ...]:
@@ -323,6 +355,8 @@ CASES: list[Case] = [
     _contraction("i,j->ji", "n", "4"),
     _contraction("ij,j->i", "2n", "n", (0, 1, 33)),
     _contraction("ij,ij->ij", "n2", "n2"),
+    _contraction("nm,nm->", "n2", "n2"),
+    _contraction("nm,knm->k", "2n", "42n"),
     _contraction(",->", "", "", (1,)),
     _contraction("kij,jlk->il", "4n2", "274"),
     _take("clip", "i64", (0,)),
@@ -366,6 +400,9 @@ CASES: list[Case] = [
     Case("checkpoint", _checkpoint_case("dots"), (1,), NUMBERS),
     Case("scan", _scan_case(False), (0, 1, 4), NUMBERS),
     Case("scan", _scan_case(True), (0, 4), NUMBERS),
+    Case("cond", _cond_case("bool"), (0, 1, 4), NUMBERS),
+    Case("cond", _cond_case("i32"), (3,), NUMBERS),
+    Case("while", _while_case, (0, 1, 5), NUMBERS),
 ]
 
 _EXPONENTS = (-3, -1, 0, 1, 2, 3, 7)

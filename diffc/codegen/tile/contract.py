@@ -157,10 +157,13 @@ def tile_contract(par: Par, target: Target) -> Tiled:
 
 
 def _without_units(par: Par) -> Par:
-    """The nest without variables of extent 1."""
+    """The nest without variables of extent 1; an empty sum keeps one variable only."""
     first = par.body[0]
     inner = first.vars if isinstance(first, Contract) else ()
     units: dict[Var, Dim] = {var: 0 for var in (*par.vars, *inner) if extent_of(var) == 1}
+    empty = next((var for var in inner if extent_of(var) == 0), None)
+    if empty is not None:
+        units |= {var: 0 for var in inner if var is not empty}
     if not units:
         return par
     vars = tuple(var for var in par.vars if var not in units)
