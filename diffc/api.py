@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diffc import jacobians, linearized, loops, tree
+from diffc import jacobians, linearized, loops, taylor, tree
 from diffc.custom import Checkpoint, CustomJvp, CustomVjp
 from diffc.gradient import Gradient, integers
 from diffc.jacobians import Jacobian
@@ -284,6 +284,29 @@ def linear_transpose(function: Function, *avals: Any) -> Function:
         (array([0., 3., 6.]),)
     """
     return jacobians.linear_transpose(function, *avals)
+
+
+def jet(function: Function, primals: Sequence[Any], series: Sequence[Any]) -> tuple[Any, Any]:
+    """The value of a function and its higher derivatives along a curve (Taylor mode).
+
+    The curve is ``x(t)`` with ``x(0)`` in ``primals`` and its first, second, ... derivatives at 0
+    in ``series``. All orders take one pass; its cost grows with the square of the order.
+
+    Args:
+        function: gives any pytree of arrays.
+        primals: the arguments, one pytree each.
+        series: for each argument a list of derivatives, all of one length, each like the argument.
+
+    Returns:
+        ``(out, out_series)``: the derivatives of ``function(x(t))`` by t at 0, a list of pytrees
+        like ``out``. The k-th over k! is the k-th Taylor coefficient.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> diffc.jet(np.exp, (0.0,), ([1.0, 0.0, 0.0],))
+        (array(1.), [array(1.), array(1.), array(1.)])
+    """
+    return taylor.jet(function, primals, series)  # type: ignore[no-any-return]  # as documented
 
 
 def custom_jvp(function: Function, nondiff_argnums: int | Sequence[int] = ()) -> CustomJvp:

@@ -8,6 +8,7 @@ from diffc.transforms.batch import Batch, batch
 from diffc.transforms.custom_rules import JvpRule, Rule, VjpRule, expand
 from diffc.transforms.forward import Jvp, Linearization, jvp, linearize
 from diffc.transforms.linear import explain_nonlinear
+from diffc.transforms.taylor import Taylor, taylor
 
 __all__ = [
     "Batch",
@@ -15,6 +16,7 @@ __all__ = [
     "JvpRule",
     "Linearization",
     "Rule",
+    "Taylor",
     "Vjp",
     "VjpRule",
     "batch",
@@ -22,6 +24,7 @@ __all__ = [
     "explain_nonlinear",
     "jvp",
     "linearize",
+    "taylor",
     "transpose",
     "vjp",
 ]
