@@ -57,6 +57,8 @@ PYTHON_FUNCTIONS = (
 NEW_FROM_DESCR = "diffc_PyArray_NewFromDescr"
 API_ARRAY_TYPE = 2
 API_NEW_FROM_DESCR = 94
+SET_HANDLER = "diffc_PyDataMem_SetHandler"
+API_SET_HANDLER = 304
 
 
 def _array_api() -> "ctypes._Pointer[ctypes.c_void_p]":
@@ -79,6 +81,8 @@ def function_addresses() -> dict[str, int]:
         addresses[name] = address
     new_from_descr: Any = _array_api()[API_NEW_FROM_DESCR]
     addresses[NEW_FROM_DESCR] = int(new_from_descr)
+    set_handler: Any = _array_api()[API_SET_HANDLER]
+    addresses[SET_HANDLER] = int(set_handler)
     return addresses
 
 

@@ -83,6 +83,28 @@ no:
   ret i1 false
 }
 
+; The same, with the memory of large outputs from their own allocator.
+define internal i1 @make_large_outputs(ptr %plan, ptr %inputs, ptr %addresses, ptr %fresh) {
+  %ours = call ptr @pointer(ptr %plan, i64 {ALLOCATOR})
+  %before = call ptr @diffc_PyDataMem_SetHandler(ptr %ours)
+  %is_made = call i1 @make_outputs(ptr %plan, ptr %inputs, ptr %addresses, ptr %fresh)
+  %is_set = icmp ne ptr %before, null
+  br i1 %is_set, label %reset, label %failed, !prof !0
+reset:
+  %after = call ptr @diffc_PyDataMem_SetHandler(ptr %before)
+  call void @Py_DecRef(ptr %after)
+  call void @Py_DecRef(ptr %before)
+  ret i1 %is_made
+failed:
+  ; The outputs came from NumPy's own allocator.
+  br i1 %is_made, label %clear, label %done
+clear:
+  call void @PyErr_Clear()
+  br label %done
+done:
+  ret i1 %is_made
+}
+
 ; Builds the result from a stack of owned references; null, with an exception, when memory is short.
 define internal ptr @build(ptr %plan, ptr %leaves, ptr %fresh, ptr %stack) alwaysinline {
 entry:
@@ -393,7 +415,17 @@ took:
 allocate:
   %arena = phi ptr [null, %compared], [%taken, %took]
   %memory = phi ptr [null, %compared], [%taken_data, %took]
-  %is_made = call i1 @make_outputs(ptr %plan, ptr %inputs, ptr %addresses, ptr %fresh)
+  %has_large = call i64 @word(ptr %plan, i64 {ALLOCATOR})
+  %all_small = icmp eq i64 %has_large, 0
+  br i1 %all_small, label %allocate_small, label %allocate_large
+allocate_small:
+  %small_made = call i1 @make_outputs(ptr %plan, ptr %inputs, ptr %addresses, ptr %fresh)
+  br label %allocated
+allocate_large:
+  %large_made = call i1 @make_large_outputs(ptr %plan, ptr %inputs, ptr %addresses, ptr %fresh)
+  br label %allocated
+allocated:
+  %is_made = phi i1 [%small_made, %allocate_small], [%large_made, %allocate_large]
   br i1 %is_made, label %run, label %no_memory, !prof !0
 
 run:

@@ -15,6 +15,7 @@ declare ptr @PyDict_GetItemWithError(ptr, ptr)
 declare i64 @PyLong_AsLongLongAndOverflow(ptr, ptr)
 declare ptr @PyLong_FromLongLong(i64)
 declare void @PyErr_Clear()
+declare ptr @diffc_PyDataMem_SetHandler(ptr)
 declare ptr @diffc_PyArray_NewFromDescr(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr)
 declare i64 @llvm.vector.reduce.add.v8i64(<8 x i64>)
 

@@ -34,6 +34,7 @@ HEADER = (
     "RAISE",  # raises what a status stands for
     "PROGRAM",
     "POOL",  # the list of free arenas, or 0
+    "ALLOCATOR",  # that of large outputs, or 0
     "RELEASES",  # whether the GIL is released
     "ARRAY_TYPE",
     "NONE",

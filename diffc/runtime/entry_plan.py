@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffc.runtime import abi
+from diffc.runtime import abi, blocks
 from diffc.runtime.entry_code import (
     ARRAY,
     CHECK,
@@ -199,6 +199,8 @@ class Plan:
             assert len(words) == len(OUTPUT)
             outputs.extend(words)
         pool = executable.pool.free if executable.arena_bytes else None
+        is_large = executable.largest_output >= blocks.POOLED_FROM
+        allocator = blocks.allocator() if is_large else None
         places: dict[str, int] = {}
         for name, count in (
             ("", slots),
@@ -219,6 +221,7 @@ class Plan:
             "RAISE": self._object(executable.raise_status),
             "PROGRAM": executable.address,
             "POOL": 0 if pool is None else self._object(pool),
+            "ALLOCATOR": 0 if allocator is None else self._object(allocator),
             "RELEASES": int(executable.work > GIL_WORK),
             "ARRAY_TYPE": id(np.ndarray),
             "NONE": id(None),

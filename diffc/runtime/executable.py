@@ -9,6 +9,7 @@ Types and shapes must be right already: whoever calls has the avals.
 """
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -18,7 +19,7 @@ from numpy.lib.array_utils import byte_bounds
 from numpy.typing import NDArray
 
 from diffc.errors import ExecutionError, InternalError, UsageError
-from diffc.runtime import guard
+from diffc.runtime import blocks, guard
 from diffc.runtime.build import Library
 from diffc.runtime.memory import ArenaPool
 
@@ -169,6 +170,14 @@ class Executable:
         aliased = {out.alias: out for out in self.outputs if out.alias is not None}
         self.returned = frozenset(k for k, out in aliased.items() if not out.is_writeback)
         self.written = tuple(sorted(aliased.keys() | {w.input for w in writebacks}))
+        self.largest_output = max(
+            (
+                math.prod(out.shape) * out.dtype.itemsize
+                for out in self.outputs
+                if out.alias is None
+            ),
+            default=0,
+        )
         self._check_specs()
         self._program = _PROGRAM(self.address)
 
@@ -236,10 +245,11 @@ class Executable:
     def _outputs(self) -> list[Array]:
         """Fresh arrays for the outputs that have no memory yet (empty ones for the others)."""
         try:
-            return [
-                np.empty(out.shape if out.alias is None else (0,), out.dtype)
-                for out in self.outputs
-            ]
+            with blocks.pooled(self.largest_output):
+                return [
+                    np.empty(out.shape if out.alias is None else (0,), out.dtype)
+                    for out in self.outputs
+                ]
         except MemoryError as error:
             total = sum(
                 int(np.prod(out.shape, dtype=object)) * out.dtype.itemsize
