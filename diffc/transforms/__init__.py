@@ -3,6 +3,7 @@
 from diffc.transforms import batch_branches as batch_branches  # registers cond and while
 from diffc.transforms import recompute as recompute  # registers the rules of checkpoint
 from diffc.transforms import regions as regions  # registers the rules of call and scan
+from diffc.transforms import taylor_regions as taylor_regions  # registers Taylor mode of regions
 from diffc.transforms.backward import Vjp, transpose, vjp
 from diffc.transforms.batch import Batch, batch
 from diffc.transforms.custom_rules import JvpRule, Rule, VjpRule, expand
