@@ -121,9 +121,11 @@ def allowance(graph: Graph, arrays, expected) -> list[np.ndarray | None]:
                 spreads[k] = np.maximum(spreads[k], apart)
     allowed: list[np.ndarray | None] = []
     for spread, x in zip(spreads, expected, strict=True):
-        slack = 4 * np.finfo(x.dtype).eps * np.abs(x) if x.dtype.kind == "f" else 0
-        near = spread <= 0.01 * np.abs(x)  # else a pole or a cancellation: draws tell little
-        allowed.append(np.where(near, 2, 16) * spread + slack if spread.any() else None)
+        wide = np.abs(x.astype(np.float64))
+        slack = 4 * float(np.finfo(x.dtype).eps) * wide if x.dtype.kind == "f" else 0
+        near = spread <= 0.01 * wide  # else a pole or a cancellation: draws tell little
+        with np.errstate(over="ignore"):
+            allowed.append(np.where(near, 2, 16) * spread + slack if spread.any() else None)
     return allowed
 
 

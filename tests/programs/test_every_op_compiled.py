@@ -11,7 +11,7 @@ from diffc.errors import ExecutionError
 from diffc.ir.aval import FLOATS, aval
 from diffc.ir.graph import Builder
 from diffc.jitted import GraphProgram
-from diffc.ops.declare import Undefined, Zero
+from diffc.ops.declare import Fold, Undefined, Zero
 from diffc.transforms import jvp, vjp
 from tests.ops.samples import (
     DTYPES,
@@ -163,3 +163,55 @@ def test_an_index_out_of_bounds_is_an_error_before_any_access(name, index, monke
     with pytest.raises(ExecutionError, match="out of bounds"), warnings.catch_warnings():
         warnings.simplefilter("error")
         GraphProgram(graph, name)(arrays)
+
+
+# --- beyond one chunk -------------------------------------------------------------------------
+
+LARGE = {
+    "whole": ((40_003,), (0,)),
+    "one more than a chunk": ((16_385,), (0,)),
+    "rows": ((3, 17_001), (1,)),
+    "columns": ((17_001, 3), (0,)),
+    "both": ((131, 257), (0, 1)),
+    "middle": ((2, 9_001, 3), (1,)),
+}
+
+
+@every([op for op in OPS if isinstance(op.body, Fold)])
+def test_reductions_of_many_elements(op):
+    some = []
+    for shape, axes in LARGE.values():
+        if op.params == ("axis",):
+            axis = max(axes, key=lambda k: shape[k])
+            params = {"axis": axis}
+        else:
+            params = {"axes": axes}
+        for dtype in [d for d in ("bool", "i8", "i64", "f16", "f32", "f64") if d in op.dtypes]:
+            sample = Sample(op, (aval(dtype, shape),), params)
+            rng = np.random.default_rng(len(some))
+            x = draw_array(rng, sample.avals[0], whole=op.name in ("max", "min"))
+            if op.name == "prod" and x.dtype.kind == "f":
+                x = (1 + x / 2**18).astype(x.dtype)
+            if op.name in ("any", "all"):
+                x[...] = op.name == "all"
+                x.flat[x.size - 1] = op.name == "any"
+            if op.name in ("max", "min", "argmax", "argmin") and dtype == "f64":
+                x.flat[x.size // 2] = np.nan
+            some.append(Sample(op, sample.avals, params, (), (x,)))
+    graph, arrays = one_op_graph(some, op.name), arrays_of(some)
+    agree(GraphProgram(graph, op.name)(arrays), graph, arrays)
+
+
+@pytest.mark.parametrize("name", ["sort", "argsort", "cumsum"])
+def test_long_rows(name):
+    op = diffc.ops.find(name)
+    extra = {"reverse": True} if name == "cumsum" else {}
+    some = []
+    for dtype in ("i32", "f32", "f64"):
+        for shape, axis in (((20_011,), 0), ((3, 5_003), 1), ((5_003, 3), 0)):
+            x = draw_array(np.random.default_rng(1), aval(dtype, shape))
+            if x.dtype.kind == "f" and name != "cumsum":
+                x.flat[::1001] = np.nan
+            some.append(Sample(op, (aval(dtype, shape),), {"axis": axis, **extra}, (), (x,)))
+    graph, arrays = one_op_graph(some, name), arrays_of(some)
+    agree(GraphProgram(graph, name)(arrays), graph, arrays)
