@@ -191,7 +191,7 @@ def test_reductions_of_many_elements(op):
             rng = np.random.default_rng(len(some))
             x = draw_array(rng, sample.avals[0], whole=op.name in ("max", "min"))
             if op.name == "prod" and x.dtype.kind == "f":
-                x = (1 + x / 2**18).astype(x.dtype)
+                x = (1 + x.astype(np.float64) / 2**18).astype(x.dtype)
             if op.name in ("any", "all"):
                 x[...] = op.name == "all"
                 x.flat[x.size - 1] = op.name == "any"
