@@ -24,7 +24,7 @@ from diffc.codegen.loops.nodes import (
     Sweep,
     Vector,
 )
-from diffc.codegen.loops.walk import buffers, map_body, statements, stored
+from diffc.codegen.loops.walk import buffers, expressions, map_body, operands, statements, stored
 from diffc.codegen.targets import Target
 from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
@@ -34,6 +34,8 @@ from diffc.ir.index import Dim, Var
 __all__ = ["tile"]
 
 FEW_TERMS = 16
+# Sums in sequence of longer expressions run in narrow strips: their values need registers.
+STRIP_NODES = 12
 
 
 def tile(kernel: Kernel, target: Target) -> Kernel:
@@ -83,7 +85,7 @@ class _Tiler:
         if not par.vars or any(is_tiled(stmt) for stmt in inner):
             return replace(par, body=self.body(par.body))
         accesses = Accesses.of(par.body)
-        lanes = _lanes(par.body, self.target)
+        lanes = _lanes(par, self.target)
         least = min(lanes, max(1, self.target.vector_bytes // widest(par.body)))
         best = max(par.vars, key=lambda var: _worth(accesses, var, par.vars, least))
         if not accesses.allow_vectors(best) or not _prefers_points(par, best, accesses, least):
@@ -139,12 +141,22 @@ def _prefers_points(par: Par, best: Var, accesses: Accesses, lanes: int) -> bool
     return score > inside
 
 
-def _lanes(body: Sequence[Stmt], target: Target) -> int:
-    """Vectors of one or more registers: several hide latency where few values are alive."""
-    native = max(1, target.vector_bytes // widest(body))
-    if is_heavy(body):
+def _lanes(par: Par, target: Target) -> int:
+    """Vectors of one or more registers: several hide latency where few values are alive.
+
+    Sums in sequence take half of the registers: a wide strip of columns reads memory in long runs.
+    """
+    native = max(1, target.vector_bytes // widest(par.body))
+    if is_heavy(par.body):
         return native
-    folds = sum(isinstance(stmt, Reduce | Contract) for stmt in statements(body))
-    if folds == 0:
+    inner = tuple(statements(par.body))
+    folds = [stmt for stmt in inner if isinstance(stmt, Reduce | Contract)]
+    if not folds:
         return 2 * native
-    return native * max(1, 4 // folds)
+    many = max(1, 4 // len(folds))
+    if all(isinstance(stmt, Reduce) and stmt.order == "sequence" for stmt in folds):
+        nodes = expressions(root for stmt in inner for root in operands(stmt))
+        if len(nodes) <= STRIP_NODES:
+            wide = max(many, target.vector_registers // 2 // len(folds))
+            return native * (1 << (wide.bit_length() - 1))
+    return native * (1 << (many.bit_length() - 1))
