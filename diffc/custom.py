@@ -18,7 +18,7 @@ from diffc.errors import DtypeError, ShapeError, TraceError, UsageError
 from diffc.gradient import integers, paths_of, refuse_effects
 from diffc.ir.aval import Aval, dtype_name
 from diffc.ir.graph import Builder, Graph
-from diffc.jitted import abstract_leaf, as_leaf
+from diffc.jitted import abstract_leaf, as_leaf, valued_leaf
 from diffc.ops import find
 from diffc.ops.custom import POLICIES
 from diffc.trace import Abstract, Captured, Traced, Tracer, active, emit, line, trace_flat
@@ -62,7 +62,7 @@ class CustomFunction:
             return self.function(*args, **kwargs)
         positional = self._positional(args, kwargs)
         use = _Use(self, positional)
-        traced = use.trace(self.function, use.abstracts, use.names)
+        traced = use.trace(self.function)
         if traced.written:
             raise TraceError(
                 f"{name_of(self.origin)} has its own derivative rule, but writes to its argument",
@@ -252,12 +252,12 @@ class _Use:
         rest = iter(self.in_tree.build(leaves))
         return [self.statics[i] if i in self.statics else next(rest) for i in range(self.count)]
 
-    def trace(self, function: Function, leaves: Sequence[Abstract], names: Sequence[str]) -> Traced:
+    def trace(self, function: Function) -> Traced:
         """Traces the function itself."""
         traced = trace_flat(
             lambda *given: function(*self.merged(given)),
-            leaves,
-            names,
+            [valued_leaf(leaf) for leaf in self.leaves],
+            self.names,
             name=self.title,
             origin=self.origin,
         )
@@ -406,7 +406,7 @@ class Checkpoint:
 
         traced = trace_flat(
             run,
-            [abstract_leaf(leaf) for leaf in leaves],
+            [valued_leaf(leaf) for leaf in leaves],
             paths_of(self.origin, args, kwargs),
             name=name_of(self.origin),
             origin=self.origin,

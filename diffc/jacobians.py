@@ -15,11 +15,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from diffc import linearized, tree
+from diffc.concrete import Valued
 from diffc.errors import DtypeError, UsageError
 from diffc.gradient import Gradient, integers, paths_of, refuse_effects
 from diffc.ir.aval import Aval, aval, dtype_name
 from diffc.ir.graph import Graph, literal
-from diffc.jitted import GraphProgram, Jitted, abstract_leaf, as_leaf
+from diffc.jitted import GraphProgram, abstract_leaf, as_leaf, valued_leaf
 from diffc.optimize import optimize
 from diffc.trace import Abstract, Tracer, active, emit, inline, line, trace_flat
 from diffc.trace.run import name_of, parameter_names
@@ -106,7 +107,7 @@ class Jacobian(Transformed):
                 for k, path in enumerate(structure.paths(label), at):
                     self._need_float(abstract_leaf(leaves[k]).aval, path, "by")
             at += structure.num_leaves
-        inner = trace_inner(self.inner, args, kwargs, [abstract_leaf(leaf) for leaf in leaves])
+        inner = trace_inner(self.inner, args, kwargs, [valued_leaf(leaf) for leaf in leaves])
         count = self._count_values(inner)
         values = inner.graph.output_avals[:count]
         paths = inner.traced.out_tree.paths("result")
@@ -282,7 +283,7 @@ class _Hvp:
         return product[0] if len(product) == 1 else product
 
 
-_HVPS: WeakKeyDictionary[Any, Jitted] = WeakKeyDictionary()
+_HVPS: WeakKeyDictionary[Any, Valued] = WeakKeyDictionary()
 
 
 def hvp(function: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
@@ -290,9 +291,9 @@ def hvp(function: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...])
     if active():
         return _Hvp(function)(primals, tangents)
     try:
-        jitted = _HVPS.setdefault(function, Jitted(_Hvp(function)))
+        jitted = _HVPS.setdefault(function, Valued(_Hvp(function)))
     except TypeError:  # no weak references to it
-        jitted = Jitted(_Hvp(function))
+        jitted = Valued(_Hvp(function))
     return jitted(primals, tangents)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from diffc import tree
+from diffc.concrete import Valued
 from diffc.errors import DtypeError, ShapeError, UsageError
-from diffc.jitted import Jitted, abstract_leaf, as_leaf
+from diffc.jitted import abstract_leaf, as_leaf, valued_leaf
 from diffc.trace import active, emit, inline, line
 from diffc.transformed import Function, trace_inner
 from diffc.transforms import taylor
@@ -26,7 +27,7 @@ class _Jet:
         leaves = [as_leaf(leaf) for leaf in tree.leaves(primals)]
         order = _order(primals, series)
         columns = _columns(primals, series, order)
-        inner = trace_inner(self.function, primals, {}, [abstract_leaf(leaf) for leaf in leaves])
+        inner = trace_inner(self.function, primals, {}, [valued_leaf(leaf) for leaf in leaves])
         mask = [abstract_leaf(leaf).aval.is_float for leaf in leaves]
         count = len(inner.graph.outputs)
         wanted = [output.aval.is_float for output in inner.graph.outputs]
@@ -116,7 +117,7 @@ def _over_factorial(part: Any, power: int) -> Any:
     return part if power == 1 else part / math.factorial(power)
 
 
-_JETS: WeakKeyDictionary[Any, Jitted] = WeakKeyDictionary()
+_JETS: WeakKeyDictionary[Any, Valued] = WeakKeyDictionary()
 
 
 def jet(function: Function, primals: Sequence[Any], series: Sequence[Any]) -> Any:
@@ -127,7 +128,7 @@ def jet(function: Function, primals: Sequence[Any], series: Sequence[Any]) -> An
     try:
         jitted = _JETS.get(function)
         if jitted is None:
-            jitted = _JETS[function] = Jitted(_Jet(function))
+            jitted = _JETS[function] = Valued(_Jet(function))
     except TypeError:  # no weak references to it
-        jitted = Jitted(_Jet(function))
+        jitted = Valued(_Jet(function))
     return jitted(*given)

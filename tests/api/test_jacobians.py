@@ -283,3 +283,24 @@ def test_what_is_not_linear_is_refused(name):
     f, why = NONLINEAR[name]
     with pytest.raises(UsageError, match=why):
         diffc.linear_transpose(f, X)
+
+
+def test_python_control_flow_on_values():
+    def f(x):
+        return x**3 if x[0] > 0 else -x
+
+    for make in (diffc.jacfwd, diffc.jacrev, diffc.jacobian):
+        close(make(f)(np.ones(2)), 3 * np.eye(2))
+        close(make(f)(-np.ones(2)), -np.eye(2))
+
+    def scalar(x):
+        return np.sum(f(x))
+
+    close(diffc.hessian(scalar)(np.ones(2)), 6 * np.eye(2))
+    close(diffc.hvp(scalar, (np.ones(2),), (np.ones(2),)), np.full(2, 6.0))
+    _, (first, second) = diffc.jet(f, (np.ones(2),), ([np.ones(2), np.zeros(2)],))
+    close(first, np.full(2, 3.0))
+    close(second, np.full(2, 6.0))
+    kept = diffc.checkpoint(f)
+    close(diffc.grad(lambda x: np.sum(kept(x)))(np.ones(2)), np.full(2, 3.0))
+    close(diffc.grad(lambda x: np.sum(kept(x)))(-np.ones(2)), -np.ones(2))

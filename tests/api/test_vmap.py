@@ -255,3 +255,8 @@ def test_writes_to_arrays_from_outside_are_refused():
 def test_it_takes_a_function():
     text = message(lambda: diffc.vmap(3), UsageError)
     assert "vmap takes a function" in text
+
+
+def test_elements_have_no_values_to_branch_on():
+    with pytest.raises(TraceError):
+        diffc.vmap(lambda x: x if x > 0 else -x)(X[:, 0])
