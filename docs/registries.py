@@ -16,6 +16,7 @@ from diffc.ops.registry import every_op
 from diffc.ops.term import Term
 from diffc.optimize.structure import STRUCTURE
 from diffc.optimize.table import TABLE
+from diffc.optimize.windows import GRAPH_RULES
 from diffc.pipeline import STAGES
 from docs.command_line import command_line_page
 from docs.pages import DOCS
@@ -196,6 +197,7 @@ def rules_page() -> str:
         (code(name), ", ".join(code(root) for root in s.roots), "on" if s.is_on else "off", s.why)
         for name, s in STRUCTURE.items()
     )
+    graphs = ((code(name), "on" if g.is_on else "off", g.why) for name, g in GRAPH_RULES.items())
     head = ("rule", "pattern", "replacement", "if", "exactness", "default", "why")
     return (
         f"{NOTICE}# Rewrite rules\n\n"
@@ -203,7 +205,10 @@ def rules_page() -> str:
         "and rules that lower the error are on by default; `diffc dump --stage optimize` says "
         "which fired. Every rule of the first table is proved by SymPy in the tests.\n\n"
         f"## Algebra\n\n{table(head, rows)}\n"
-        f"## Structure\n\n{table(('rewrite', 'looks at', 'default', 'why'), structure)}"
+        f"## Structure\n\n{table(('rewrite', 'looks at', 'default', 'why'), structure)}\n"
+        "## Whole graphs\n\nThese look at sums of several equations. They change the order of a "
+        "summation within the bound that holds for contractions.\n\n"
+        f"{table(('rewrite', 'default', 'why'), graphs)}"
     )
 
 

@@ -1,8 +1,8 @@
 """The driver: rewrites a graph by the rules that are on, folds constants, drops what is unused.
 
 One walk emits every equation into a new builder, after folding and matching; what a rule emits is
-folded and matched in turn. Walks repeat until nothing changes. Equal equations are found by the
-builder. Regions are optimized first, each once.
+folded and matched in turn. Walks repeat until nothing changes; then the rules for whole graphs have
+their turn. Equal equations are found by the builder. Regions are optimized first, each once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from diffc.optimize.fold import fold
 from diffc.optimize.rule import Node, Number, Pattern, Rule, Variable
 from diffc.optimize.structure import STRUCTURE, Structure
 from diffc.optimize.table import TABLE
+from diffc.optimize.windows import GRAPH_RULES
 
 #: ops whose operands may be swapped; ``tests/optimize`` holds this against their NumPy meaning.
 COMMUTATIVE = frozenset(
@@ -31,15 +32,13 @@ _KNOWN: WeakKeyDictionary[Graph, dict[frozenset[str], Graph]] = WeakKeyDictionar
 
 def rule_names() -> list[str]:
     """Names of all rules, in the order of the tables."""
-    return [*TABLE, *STRUCTURE]
+    return [*TABLE, *STRUCTURE, *GRAPH_RULES]
 
 
 def default_rules() -> frozenset[str]:
     """Names of the rules that are on by default."""
-    return frozenset(
-        [name for name, rule in TABLE.items() if rule.is_on]
-        + [name for name, rule in STRUCTURE.items() if rule.is_on]
-    )
+    tables: tuple[Mapping[str, Any], ...] = (TABLE, STRUCTURE, GRAPH_RULES)
+    return frozenset(name for table in tables for name, rule in table.items() if rule.is_on)
 
 
 def optimize(
@@ -62,7 +61,7 @@ def optimize(
     """
     names = default_rules() if only is None else frozenset(only)
     for name in (*names, *without):
-        if name not in TABLE and name not in STRUCTURE:
+        if name not in TABLE and name not in STRUCTURE and name not in GRAPH_RULES:
             raise KeyError(f"no rule is named {name!r}")
     names -= frozenset(without)
     known = _KNOWN.setdefault(graph, {})
@@ -72,6 +71,8 @@ def optimize(
     walker = _Walker(names, fired if fired is not None else Counter())
     for _ in range(MAX_WALKS):
         new = rebuild(prune(current), walker.step)
+        if new is current:
+            new = walker.whole(current)
         if new is current:
             break
         current = new
@@ -92,7 +93,7 @@ class _Walker:
             if name in TABLE:
                 rule = TABLE[name]
                 self.by_root.setdefault(rule.root, []).append((rule, *rule.needs))
-            else:
+            elif name in STRUCTURE:
                 structure = STRUCTURE[name]
                 for root in structure.roots:
                     self.structures.setdefault(root, []).append((name, structure))
@@ -101,6 +102,15 @@ class _Walker:
             found.sort(key=lambda entry: order[entry[0].name])
         for pairs in self.structures.values():
             pairs.sort(key=lambda pair: order[pair[0]])
+
+    def whole(self, graph: Graph) -> Graph:
+        """The rules for whole graphs, once each."""
+        for name, rule in GRAPH_RULES.items():
+            if name in self.names:
+                new = rule.apply(graph)
+                self.fired[name] += new is not graph
+                graph = new
+        return graph
 
     def step(self, builder: Builder, eqn: Eqn, env: dict[Operand, Operand]) -> None:
         """One equation of the old graph."""

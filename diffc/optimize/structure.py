@@ -115,6 +115,17 @@ def _reduce_nothing(
     return None if params["axes"] else operands[0]
 
 
+def _reduce_ones(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    """Reducing axes of one element drops them."""
+    (x,) = operands
+    shape, axes = x.aval.shape, params["axes"]
+    if not axes or any(shape[axis] != 1 for axis in axes):
+        return None
+    return emit("reshape", x, shape=tuple(d for k, d in enumerate(shape) if k not in axes))
+
+
 def _unary_of_broadcast(
     emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
 ) -> Operand | None:
@@ -362,6 +373,9 @@ STRUCTURE: dict[str, Structure] = {
     "concat_one": Structure(("concat",), _concat, "stacks of one"),
     "reduce_nothing": Structure(
         ("sum", "max", "min", "prod", "any", "all"), _reduce_nothing, "cotangents of broadcasts"
+    ),
+    "reduce_ones": Structure(
+        ("sum", "max", "min", "prod", "any", "all"), _reduce_ones, "products with one channel"
     ),
     "unary_of_broadcast": Structure(
         tuple(_UNARY_FLOAT.split()), _unary_of_broadcast, "functions of keepdims statistics"

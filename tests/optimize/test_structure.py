@@ -16,6 +16,7 @@ from diffc.ops.interpret import evaluate
 from diffc.ops.registry import find, table
 from diffc.optimize import optimize
 from diffc.optimize.structure import STRUCTURE
+from diffc.optimize.windows import GRAPH_RULES
 from diffc.trace import trace
 from tests.cases.reader import files, read
 
@@ -226,4 +227,8 @@ def test_every_structure_fires_somewhere():
     x = builder.input(aval("f32", (2,)), "x")
     padded = emit(builder, "pad", x, literal(0, aval("f32")), low=(0,), high=(0,), interior=(0,))
     optimize(builder.build([emit(builder, "concat", padded, axis=0)]), fired=fired)
-    assert set(STRUCTURE) - set(fired) == set()
+    assert {*STRUCTURE, *GRAPH_RULES} - {name for name, count in fired.items() if count} == set()
+
+
+def test_rules_for_whole_graphs_have_their_reason():
+    assert all(rule.why for rule in GRAPH_RULES.values())
