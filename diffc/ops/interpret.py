@@ -25,6 +25,8 @@ Compute = Callable[[Eqn, list[Array]], Any]
 
 def by_numpy(eqn: Eqn, arrays: list[Array]) -> Any:
     """The results of an equation by its op's ``numpy`` facet."""
+    if eqn.op.ulp:  # NumPy's elementary functions depend on the layout
+        arrays = [np.asarray(array, order="C") for array in arrays]
     return eqn.op.numpy(*arrays, **eqn.params)
 
 

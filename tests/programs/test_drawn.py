@@ -58,6 +58,7 @@ def test_optimize_is_idempotent_and_checked(seed, count):
     assert print_graph(again) == print_graph(once)
 
 
+@example(seed=20215, count=33, special=False)  # NumPy's arctan differs by the strides
 @given(seeds, counts, st.booleans())
 def test_exact_rules_keep_every_bit(seed, count, special):
     graph, arrays = drawn(seed, count, special=special)
