@@ -26,7 +26,7 @@ from diffc.trace import Abstract, Tracer, active, emit, inline, line, trace_flat
 from diffc.trace.run import name_of, parameter_names
 from diffc.trace.tracer import wrap
 from diffc.transformed import Function, Inner, Transformed, trace_inner
-from diffc.transforms import batch, explain_nonlinear, jvp, transpose, vjp
+from diffc.transforms import batch, expand, explain_nonlinear, jvp, transpose, vjp
 
 Mode = Literal["forward", "reverse", "cheaper"]
 LAYOUTS = ("numerator", "denominator")
@@ -313,14 +313,9 @@ def linear_transpose(function: Function, *avals: Any) -> Function:
     for path, leaf in zip(in_tree.paths("args"), abstracts, strict=True):
         if not leaf.aval.is_float:
             raise DtypeError(f"{path} is {leaf.aval}; only floats have cotangents", location=line())
-    graph = optimize(
-        Graph(
-            traced.graph.name,
-            traced.graph.inputs,
-            traced.graph.eqns,
-            traced.graph.outputs[: traced.num_results],
-        )
-    )
+    whole = traced.graph
+    own = Graph(whole.name, whole.inputs, whole.eqns, whole.outputs[: traced.num_results])
+    graph = optimize(expand(own))
     mask = [True] * len(leaves) + [False] * len(traced.captured)
     problem = explain_nonlinear(graph, mask)
     if problem is not None:

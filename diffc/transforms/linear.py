@@ -99,17 +99,53 @@ def _problem(eqn: Eqn, found: Sequence[int]) -> str | None:
 
 def _in_region(eqn: Eqn, found: Sequence[int]) -> str | None:
     """A region is linear in what is linear outside; carries become linear by fixpoint."""
-    body = eqn.regions[0]
+    name, params = eqn.op.name, eqn.params
     mask = [i in found for i in range(len(eqn.operands))]
-    first, carry = eqn.params.get("consts", 0), eqn.params.get("carry", 0)
+    if name == "custom_linear":
+        return f"{name} is not linear in residuals" if any(mask[: params["residuals"]]) else None
+    if name == "cond":
+        steered, bodies, mask = mask[0], eqn.regions, mask[1:]
+    elif name == "while":
+        steered, bodies = any(mask[: params["tests"]]), eqn.regions[1:]
+        mask = mask[params["tests"] :]
+    else:
+        steered, bodies = False, eqn.regions
+    first = params.get("consts", 0)
+    carry = len(mask) - first if name == "while" else params.get("carry", 0)
     while True:
-        linear = _reached(body, mask)
-        grown = [mask[first + i] or body.outputs[i] in linear for i in range(carry)]
+        reached = _reached(bodies[0], mask)
+        grown = [mask[first + i] or bodies[0].outputs[i] in reached for i in range(carry)]
         if grown == mask[first : first + carry]:
             break
         mask[first : first + carry] = grown
+    if name == "while":
+        test = eqn.regions[0]
+        read = _reached(test, [False] * params["tests"] + mask[first:])
+        steered = steered or test.outputs[0] in read
+    if steered:
+        return f"{name} chooses by the arguments' values"
+    skipped = len(eqn.operands) - len(mask)
     for i in range(first, first + carry):
-        if mask[i] and i not in found and not _is_zero(eqn.operands[i]):
-            return f"a carry of {eqn.op.name} starts from what does not depend on the arguments"
-    problem = _problem_in(body, linear)
-    return None if problem is None else f"in {eqn.op.name}: {problem}"
+        if mask[i] and i + skipped not in found and not _is_zero(eqn.operands[i + skipped]):
+            return f"a carry of {name} starts from what does not depend on the arguments"
+    for body in bodies:
+        reached = _reached(body, mask)
+        problem = _problem_in(body, reached)
+        if problem is None and name == "cond" and not _all_reached(body, bodies, mask):
+            problem = "a branch gives what does not depend on the arguments"
+        if problem is not None:
+            return f"in {name}: {problem}"
+    return None
+
+
+def _all_reached(body: Graph, bodies: Sequence[Graph], mask: Sequence[bool]) -> bool:
+    """Whether a branch is linear, or zero, wherever any other branch is."""
+    linear = [
+        any(each.outputs[i] in _reached(each, mask) for each in bodies)
+        for i in range(len(body.outputs))
+    ]
+    own = _reached(body, mask)
+    return all(
+        not on or output in own or _is_zero(output)
+        for output, on in zip(body.outputs, linear, strict=True)
+    )
