@@ -1,4 +1,4 @@
-"""What users call: ``jit``, derivatives, loops.
+"""What users call: ``jit``, derivatives, and control flow from ``control``.
 
 Every function here works on pytrees, outside a trace (it then compiles) and within one (it then
 adds to the graph), so all of them nest in any order.
@@ -10,13 +10,42 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diffc import jacobians, linearized, loops, taylor, tree
+from diffc import jacobians, linearized, taylor, tree
+from diffc.control import associative_scan, cond, fori_loop, map, scan, switch, while_loop
 from diffc.custom import Checkpoint, CustomJvp, CustomVjp
 from diffc.gradient import Gradient, integers
 from diffc.jacobians import Jacobian
 from diffc.jitted import Jitted
 from diffc.trace import active, emit
 from diffc.vectorized import Vectorized
+
+__all__ = [
+    "associative_scan",
+    "checkpoint",
+    "cond",
+    "custom_jvp",
+    "custom_vjp",
+    "fori_loop",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jet",
+    "jit",
+    "jvp",
+    "linear_transpose",
+    "linearize",
+    "map",
+    "scan",
+    "stop_gradient",
+    "switch",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+    "while_loop",
+]
 
 Function = Callable[..., Any]
 
@@ -384,34 +413,3 @@ def stop_gradient(x: Any) -> Any:
     if not active():
         return x
     return tree.map(lambda leaf: emit("stop_gradient", leaf)[0], x)
-
-
-def scan(
-    function: Function,
-    init: Any,
-    xs: Any = None,
-    length: int | None = None,
-    reverse: bool = False,
-) -> tuple[Any, Any]:
-    """Runs ``carry, y = function(carry, x)`` over the leading axis of ``xs``, as one native loop.
-
-    Args:
-        function: takes and gives a carry of the same structure, shapes and dtypes.
-        init: the first carry.
-        xs: a pytree of arrays with one common leading length, or None.
-        length: number of steps, where ``xs`` doesn't tell.
-        reverse: start from the last step; ``ys`` stay in the order of ``xs``.
-
-    Returns:
-        ``(carry, ys)``, each y stacked along a new leading axis.
-
-    Raises:
-        ShapeError: lengths differ, or the carry changes its shape or dtype.
-
-    Example:
-        >>> import numpy as np, diffc
-        >>> diffc.scan(lambda total, x: (total + x, total), 0.0, np.arange(4.0))
-        (array(6.), array([0., 0., 1., 3.]))
-    """
-    result: tuple[Any, Any] = loops.scan(function, init, xs, length, reverse)
-    return result

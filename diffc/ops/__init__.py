@@ -2,6 +2,7 @@
 
 from diffc.ops import (  # noqa: F401  # imported for their declarations
     arithmetic,
+    branching,
     comparison,
     contraction,
     control,

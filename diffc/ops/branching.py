@@ -118,6 +118,16 @@ def _while_aval(
 
 #: checkpoints that the reverse of a ``while`` keeps at least
 LEAST_SLOTS = 2
+_FEW_SLOTS, _MANY_SLOTS, _SLOT_BYTES = 16, 128, 1 << 20
+
+
+def default_slots(carry: Iterable[Aval]) -> int:
+    """How many checkpoints of these carries are kept: as many as fit in a megabyte, 16 to 128."""
+    total = 0
+    for each in carry:
+        nbytes = each.nbytes
+        total += nbytes if isinstance(nbytes, int) else 0
+    return min(max(_SLOT_BYTES // max(total, 1), _FEW_SLOTS), _MANY_SLOTS)
 
 
 def _while(

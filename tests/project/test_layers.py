@@ -19,7 +19,7 @@ from tests.project.imports import (
 # The lone "" is the package's own face, `diffc/__init__.py`.
 _COMPILER = ("tree", "ir", "ops", "trace", "optimize", "transforms", "plan", "codegen", "runtime")
 _VALUES = ("diagnose", "concrete")
-_CORE = (*_COMPILER, "pipeline", "leaves", "jitted", *_VALUES, "gradient", "linearized", "loops")
+_CORE = (*_COMPILER, "pipeline", "leaves", "jitted", *_VALUES, "gradient", "linearized", "control")
 _DERIVED = ("transformed", "vectorized", "jacobians", "custom", "taylor")
 _FACE = (*_CORE, *_DERIVED, "random", "api")
 _NAMESPACES = ("numpy", "scipy", "nn", "optim", "train")
@@ -49,7 +49,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "concrete": (*_COMPILER, "pipeline", "jitted"),
     "gradient": (*_COMPILER, "pipeline", "jitted", *_VALUES),
     "linearized": (*_COMPILER, "pipeline", "jitted", *_VALUES, "gradient"),
-    "loops": (*_COMPILER, "pipeline", "jitted"),
+    "control": (*_COMPILER, "pipeline", "leaves", "jitted"),
     "random": ("ops", "trace"),
     "transformed": (*_COMPILER, "pipeline", "jitted", "concrete", "gradient"),
     "vectorized": (*_COMPILER, "jitted", "transformed"),

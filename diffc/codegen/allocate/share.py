@@ -176,7 +176,7 @@ class _Sharer:
         if isinstance(node, While):
             # Initial carries are copied to where the final ones will be before anything else.
             carry = node.first + node.writes.index(target)
-            return node.reads[carry] is source and source not in node.reads[: node.first]
+            return node.reads[carry] is source and node.reads.count(source) == 1
         return False
 
     @staticmethod
