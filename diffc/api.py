@@ -13,6 +13,7 @@ from typing import Any
 from diffc import jacobians, linearized, taylor, tree
 from diffc.control import associative_scan, cond, fori_loop, map, scan, switch, while_loop
 from diffc.custom import Checkpoint, CustomJvp, CustomVjp
+from diffc.convert import converted
 from diffc.gradient import Gradient, integers
 from diffc.jacobians import Jacobian
 from diffc.jitted import Jitted
@@ -56,6 +57,7 @@ def jit(
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
     donate_argnums: int | Sequence[int] = (),
+    control_flow: bool = False,
 ) -> Any:
     """Compiles a function of arrays to native code, anew for each signature of its arguments.
 
@@ -65,6 +67,9 @@ def jit(
         static_argnames: the same by keyword.
         donate_argnums: positions of arguments whose memory results may take over. A result that
             does is the argument's own array, updated in place.
+        control_flow: whether ``if``, ``while``, ``for`` and their like may be steered by traced
+            values, here and in functions of the user's that are called: they then become branches
+            and loops of the program. Without it, such a value is an error.
 
     Returns:
         A callable that gives NumPy arrays (0-d for scalars); ``compile(*args)`` gives the program
@@ -87,9 +92,10 @@ def jit(
             static_argnums=static_argnums,
             static_argnames=static_argnames,
             donate_argnums=donate_argnums,
+            control_flow=control_flow,
         )
     return Jitted(
-        function,
+        converted(function) if control_flow else function,
         static_argnums=integers(static_argnums),
         static_argnames=(static_argnames,)
         if isinstance(static_argnames, str)
