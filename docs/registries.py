@@ -10,7 +10,7 @@ from typing import Any
 import diffc
 import diffc.numpy
 import diffc.ops
-from diffc import optim, train
+from diffc import nn, optim, train
 from diffc.ops import declare
 from diffc.ops.registry import every_op
 from diffc.ops.term import Term
@@ -234,7 +234,7 @@ def stages_page() -> str:
 
 def api_page() -> str:
     parts = [NOTICE, "# The public face\n"]
-    for module in (diffc, diffc.random, optim, train):
+    for module in (diffc, diffc.random, nn, optim, train):
         parts.append(f"\n## `{module.__name__}`\n")
         names = getattr(module, "__all__", None) or [
             name
