@@ -28,7 +28,7 @@ from diffc.codegen.emit.registers import register, slice_lanes
 from diffc.codegen.emit.scalars import Ops
 from diffc.codegen.emit.text import FunctionText
 from diffc.codegen.loops.nodes import Buffer, Contract, Expr, Reduce, Store
-from diffc.codegen.loops.walk import expressions
+from diffc.codegen.loops.walk import varying
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.ir.index import Dim, Var, ravel, unravel
 
@@ -350,10 +350,11 @@ class _Job:
         return partial_results(fold.dtype, self.writer.frame.target)
 
     def _lanes(self) -> int:
-        """Lanes that fill one register with the widest numbers that occur."""
+        """Lanes that fill one register with the widest numbers that differ from lane to lane."""
         target = self.writer.frame.target
-        widest = max((_width_of(node) for node in expressions(self._roots())), default=1)
-        return max(1, target.vector_bytes // widest)
+        roots = self._roots()
+        nodes = [*varying(roots, self.vars), *roots]
+        return max(1, target.vector_bytes // max(map(_width_of, nodes)))
 
     def _dealt_vector(
         self, ops: Ops, flat: Var, base: str, active: int, before: Callable[[], States]

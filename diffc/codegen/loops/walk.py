@@ -5,7 +5,7 @@ Nothing here recurses over expressions: a fused chain can be longer than Python'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from diffc.codegen.loops.nodes import (
@@ -20,18 +20,20 @@ from diffc.codegen.loops.nodes import (
     Load,
     Par,
     Reduce,
+    Scalar,
     Scatter,
     Sort,
     Stmt,
     Store,
     Sweep,
 )
-from diffc.ir.index import Dim, Guard
+from diffc.ir.index import Dim, Guard, Var, free
 
 __all__ = [
     "bodies",
     "buffers",
     "children",
+    "depends",
     "expressions",
     "map_body",
     "map_statement",
@@ -39,6 +41,7 @@ __all__ = [
     "rewrite",
     "statements",
     "stored",
+    "varying",
 ]
 
 
@@ -70,6 +73,32 @@ def expressions(roots: Iterable[Expr]) -> list[Expr]:
         stack.append((expr, True))
         stack.extend((child, False) for child in reversed(children(expr)))
     return order
+
+
+def depends(expr: Expr, var: Var) -> bool:
+    """Whether an expression mentions a loop variable."""
+    return bool(varying((expr,), (var,)))
+
+
+def varying(
+    roots: Iterable[Expr], vars: Collection[Var], scalars: Collection[str] = ()
+) -> list[Expr]:
+    """Every expression under `roots` that depends on loop variables or scalars, operands first."""
+    found: dict[int, Expr] = {}
+    for node in expressions(roots):
+        indices: Iterable[Dim | Expr] = ()
+        if isinstance(node, Load | GatherLoad):
+            indices = node.indices
+        elif isinstance(node, IndexValue):
+            indices = (node.index,)
+        if (
+            any(id(child) in found for child in children(node))
+            or (isinstance(node, Scalar) and node.name in scalars)
+            or (isinstance(node, Choose) and not node.guard.free().isdisjoint(vars))
+            or any(not isinstance(i, Expr) and not free(i).isdisjoint(vars) for i in indices)
+        ):
+            found[id(node)] = node
+    return list(found.values())
 
 
 def bodies(stmt: Stmt) -> tuple[Stmt, ...]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diffc.codegen.loops.nodes import Load, Reduce, Stmt, Store, Sweep
+from diffc.codegen.loops.walk import depends
 from diffc.codegen.lower.elements import Indices
 from diffc.codegen.lower.frame import Frame, Shape, par, variables
 from diffc.ir.graph import Eqn, Operand, Value
@@ -118,8 +119,11 @@ def write_pass(
         if value in outputs:
             rows.append((value, Load(outputs[value], full)))
             continue
+        element = frame.elements.element(value, full)
+        if not any(depends(element, var) for var in variables(reduced)):
+            continue  # one value for the whole row: it is computed before the loops
         row = frame.new_scratch(value.name or "row", value.aval.dtype, shapes[1])
-        stores.append(Store(row, reduced, frame.elements.element(value, full)))
+        stores.append(Store(row, reduced, element))
         rows.append((value, Load(row, reduced)))
     stores += [frame.store(k, shapes[0], full) for k in work.stored]
     return stores, rows

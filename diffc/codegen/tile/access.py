@@ -24,9 +24,9 @@ from diffc.codegen.loops.nodes import (
     Store,
     Sweep,
 )
-from diffc.codegen.loops.walk import expressions, operands, statements
+from diffc.codegen.loops.walk import depends, expressions, operands, statements, varying
 from diffc.codegen.targets import ITEM_BYTES
-from diffc.ir.index import Dim, Guard, Var, coefficient, free, ravel, substitute
+from diffc.ir.index import Dim, Guard, Var, coefficient, ravel, substitute
 
 __all__ = ["Accesses", "is_heavy", "widest"]
 
@@ -123,7 +123,7 @@ class Accesses:
         if self.has_sort:
             return False
         return all(
-            not any(_depends(expr, var) for expr in exprs) and coefficient(rest, var) in (1, -1)
+            not any(depends(expr, var) for expr in exprs) and coefficient(rest, var) in (1, -1)
             for exprs, rest, _ in self.scatters
         )
 
@@ -141,7 +141,7 @@ class Accesses:
         for offset, weight in self.stores:
             total += 2 * weight * _score(stride(offset, var, lanes), uniform=-1.0)
         for exprs, rest, weight in self.gathers:
-            if any(_depends(expr, var) for expr in exprs):
+            if any(depends(expr, var) for expr in exprs):
                 total -= 0.5 * weight
             else:
                 total += weight * _score(stride(rest, var, lanes), uniform=0.1)
@@ -176,27 +176,19 @@ def _computed(indices: Sequence[Dim | Expr], shape: Sequence[int]) -> tuple[tupl
     return exprs, ravel(tuple(plain), tuple(shape))
 
 
-def _depends(expr: Expr, var: Var) -> bool:
-    """Whether an expression mentions a loop variable."""
-    for node in expressions((expr,)):
-        indices: Iterable[Dim | Expr] = ()
-        if isinstance(node, Load | GatherLoad):
-            indices = node.indices
-        elif isinstance(node, IndexValue):
-            indices = (node.index,)
-        elif isinstance(node, Choose) and var in node.guard.free():
-            return True
-        if any(not isinstance(index, Expr) and var in free(index) for index in indices):
-            return True
-    return False
+def widest(body: Iterable[Stmt], var: Var | None = None) -> int:
+    """Bytes of the widest number that the statements compute, load or store.
 
-
-def widest(body: Iterable[Stmt]) -> int:
-    """Bytes of the widest number that the statements compute, load or store."""
+    Args:
+        body: The statements.
+        var: Counts only what differs from point to point along this variable; None counts all.
+    """
     inner = tuple(statements(body))
     sizes = [1]
     sizes += [ITEM_BYTES[stmt.buffer.dtype] for stmt in inner if isinstance(stmt, Store | Scatter)]
-    for expr in expressions(root for stmt in inner for root in operands(stmt)):
+    roots = [root for stmt in inner for root in operands(stmt)]
+    found = {stmt.target.name for stmt in inner if isinstance(stmt, Reduce | Contract)}
+    for expr in expressions(roots) if var is None else varying(roots, (var,), found):
         is_half = isinstance(expr, Apply) and expr.dtype == "f16"
         sizes.append(4 if is_half else ITEM_BYTES[expr.dtype])
     return max(sizes)

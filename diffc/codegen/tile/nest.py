@@ -15,8 +15,10 @@ from diffc.codegen.loops.contraction import is_tiled
 from diffc.codegen.loops.nodes import (
     Buffer,
     Contract,
+    Expr,
     For,
     Kernel,
+    Load,
     Par,
     Reduce,
     Stmt,
@@ -24,7 +26,15 @@ from diffc.codegen.loops.nodes import (
     Sweep,
     Vector,
 )
-from diffc.codegen.loops.walk import buffers, expressions, map_body, operands, statements, stored
+from diffc.codegen.loops.walk import (
+    buffers,
+    expressions,
+    map_body,
+    operands,
+    statements,
+    stored,
+    varying,
+)
 from diffc.codegen.targets import Target
 from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
@@ -85,11 +95,12 @@ class _Tiler:
         if not par.vars or any(is_tiled(stmt) for stmt in inner):
             return replace(par, body=self.body(par.body))
         accesses = Accesses.of(par.body)
-        lanes = _lanes(par, self.target)
-        least = min(lanes, max(1, self.target.vector_bytes // widest(par.body)))
+        least = max(1, self.target.vector_bytes // widest(par.body))
         best = max(par.vars, key=lambda var: _worth(accesses, var, par.vars, least))
         if not accesses.allow_vectors(best) or not _prefers_points(par, best, accesses, least):
             return replace(par, body=self.body(par.body))
+        least = max(1, self.target.vector_bytes // widest(par.body, best))
+        lanes = _lanes(par, best, self.target)
         others = tuple(var for var in par.vars if var is not best)
         while lanes > least and accesses.score(best, lanes) < accesses.score(best, least):
             lanes //= 2  # rows that are shorter than several registers
@@ -141,12 +152,20 @@ def _prefers_points(par: Par, best: Var, accesses: Accesses, lanes: int) -> bool
     return score > inside
 
 
-def _lanes(par: Par, target: Target) -> int:
+def _column_loads(roots: Sequence[Expr], folds: Sequence[Reduce], var: Var) -> int:
+    """How many values along `var` stay in registers while the reductions run."""
+    inner = {r for fold in folds for r in fold.vars}
+    turning = {id(expr) for expr in varying(roots, inner)}
+    along = varying(roots, (var,))
+    return sum(isinstance(expr, Load) and id(expr) not in turning for expr in along)
+
+
+def _lanes(par: Par, var: Var, target: Target) -> int:
     """Vectors of one or more registers: several hide latency where few values are alive.
 
     Sums in sequence take half of the registers: a wide strip of columns reads memory in long runs.
     """
-    native = max(1, target.vector_bytes // widest(par.body))
+    native = max(1, target.vector_bytes // widest(par.body, var))
     if is_heavy(par.body):
         return native
     inner = tuple(statements(par.body))
@@ -155,8 +174,10 @@ def _lanes(par: Par, target: Target) -> int:
         return 2 * native
     many = max(1, 4 // len(folds))
     if all(isinstance(stmt, Reduce) and stmt.order == "sequence" for stmt in folds):
-        nodes = expressions(root for stmt in inner for root in operands(stmt))
-        if len(nodes) <= STRIP_NODES:
-            wide = max(many, target.vector_registers // 2 // len(folds))
-            return native * (1 << (wide.bit_length() - 1))
+        roots = [root for stmt in inner for root in operands(stmt)]
+        if len(expressions(roots)) <= STRIP_NODES:
+            held = len(folds) + _column_loads(
+                roots, [r for r in folds if isinstance(r, Reduce)], var
+            )
+            many = max(many, target.vector_registers // 4 * 3 // held)
     return native * (1 << (many.bit_length() - 1))
