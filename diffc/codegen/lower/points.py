@@ -14,6 +14,7 @@ from typing import Literal as Choice
 from diffc.codegen.loops.nodes import (
     Contract,
     Expr,
+    Load,
     Monoid,
     Reduce,
     Scalar,
@@ -34,7 +35,7 @@ from diffc.codegen.lower.passes import join, passes, write_pass
 from diffc.codegen.lower.term import apply, constant
 from diffc.errors import InternalError
 from diffc.ir.graph import Eqn, Operand
-from diffc.ir.index import Var
+from diffc.ir.index import Dim, Var, coefficient, ravel
 from diffc.ops.contraction import letters, split
 from diffc.ops.declare import Fold, Special
 
@@ -92,7 +93,10 @@ def lower_contract(frame: Frame, eqn: Eqn) -> tuple[Stmt, ...]:
     )
     body: list[Stmt] = []
     loop = variables(index[letter] for letter in summed)
-    if loop:
+    if loop and runs_along_batch(eqn, at, lhs, rhs):
+        target = _sum_of_products(frame, eqn, loop, lhs, rhs, body)
+        frame.elements.define(eqn.result, at, target)
+    elif loop:
         target = Scalar(frame.new_scalar(), eqn.result.aval.dtype)
         body.append(Contract(target, loop, lhs, rhs))
         frame.elements.define(eqn.result, at, target)
@@ -100,6 +104,40 @@ def lower_contract(frame: Frame, eqn: Eqn) -> tuple[Stmt, ...]:
         frame.elements.define(eqn.result, at, apply("mul", lhs, rhs))
     body += [frame.store(k, shape, at) for k in range(len(frame.outputs))]
     return tuple(par(at, body))
+
+
+def runs_along_batch(eqn: Eqn, at: Indices, lhs: Expr, rhs: Expr) -> bool:
+    """Whether the last axis is a batch with unit stride, and one operand is reused along no axis.
+
+    The channels of a depthwise convolution: no tile has a row and a column, so each vector of the
+    last axis adds up its own products.
+    """
+    left, right, result = split(eqn.params["spec"])
+    long = [c for c, var in zip(result, at, strict=True) if not isinstance(var, int)]
+    vars = variables(at)
+    if not long or any(_stride(expr, vars[-1]) != 1 for expr in (lhs, rhs)):
+        return False
+    return all(c in right for c in long if c in left) or all(c in left for c in long if c in right)
+
+
+def _stride(expr: Expr, var: Var) -> Dim | None:
+    """Elements by which a load moves with a variable."""
+    if not isinstance(expr, Load):
+        return None
+    return coefficient(ravel(expr.indices, expr.buffer.shape), var)
+
+
+def _sum_of_products(
+    frame: Frame, eqn: Eqn, loop: tuple[Var, ...], lhs: Expr, rhs: Expr, body: list[Stmt]
+) -> Expr:
+    """A contraction as a reduction, f16 in f32."""
+    dtype = eqn.result.aval.dtype
+    wide = "f32" if dtype == "f16" else dtype
+    if wide != dtype:
+        lhs, rhs = apply("convert", lhs, dtype=wide), apply("convert", rhs, dtype=wide)
+    target = Scalar(frame.new_scalar(), wide)
+    body.append(Reduce(target, "sum", loop, apply("mul", lhs, rhs), "sequence"))
+    return target if wide == dtype else apply("convert", target, dtype=dtype)
 
 
 @dataclass(frozen=True, slots=True)
