@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from diffc.ir.aval import Aval
+from diffc.ir.aval import Aval, aval
 from diffc.ir.graph import Eqn, Literal, Operand, Value, literal
 from diffc.ir.index import Dim, Var
+from diffc.ops.declare import Map
 
 Emit = Callable[..., Operand]
 Shape = tuple[Dim, ...]
@@ -353,9 +354,58 @@ def _scatter_one_per_row(
     return emit("select", hit, emit("broadcast", updates, shape=shape, axes=(0,)), x)
 
 
-def _counts_to(length: Dim, aval: Aval) -> bool:
-    """Whether the integers of an aval hold all positions below ``length``: counting would wrap."""
-    return isinstance(length, int) and length - 1 <= np.iinfo(aval.numpy).max
+def _gather_one_per_row(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    """Picking one element per row of an elementwise result picks from its operands.
+
+    ``gather(sub(z, broadcast(m)), iota, y; axes=[0, 1])`` on ``[n, c]`` is
+    ``sub(gather(z, iota, y), m)``: the rows need not lie in memory to be picked from.
+    """
+    x, *indices = operands
+    if params["mode"] not in ("clip", "check") or x.aval.ndim != 2 or len(indices) != 2:
+        return None
+    eqn = x.eqn if isinstance(x, Value) else None
+    if eqn is None or not isinstance(eqn.op.body, Map):
+        return None
+    rows, columns = indices
+    if made_by(rows, "iota") is None or rows.aval.shape != x.aval.shape[:1]:
+        return None
+    if not _counts_to(x.aval.shape[0], rows.aval):
+        return None
+    whole = [part for part in eqn.operands if _along(part) is None]
+    if not whole:
+        return None  # nobody would check the index
+    picked: list[Operand] = []
+    for part in eqn.operands:
+        axes = _along(part)
+        if isinstance(part, Literal):
+            picked.append(literal(part.value, aval(part.aval.dtype, rows.aval.shape)))
+        elif axes is None:
+            picked.append(emit("gather", part, rows, columns, **params))
+        else:
+            assert isinstance(part, Value)
+            assert part.eqn is not None
+            (inner,) = part.eqn.operands
+            if axes == (1,):
+                inner = emit("gather", inner, columns, axes=(0,), mode="clip")
+            elif not axes:
+                inner = emit("broadcast", inner, shape=rows.aval.shape, axes=())
+            picked.append(inner)
+    return emit(eqn.op.name, *picked, **eqn.params)
+
+
+def _along(operand: Operand) -> tuple[int, ...] | None:
+    """The axes along which a literal or a broadcast of fewer axes differs; None for others."""
+    if isinstance(operand, Literal):
+        return ()
+    eqn = made_by(operand, "broadcast")
+    return None if eqn is None else tuple(eqn.params["axes"])
+
+
+def _counts_to(length: Dim, indices: Aval) -> bool:
+    """Whether integers of this dtype hold all positions below ``length``: counting would wrap."""
+    return isinstance(length, int) and length - 1 <= np.iinfo(indices.numpy).max
 
 
 _UNARY_FLOAT = (
@@ -391,5 +441,8 @@ STRUCTURE: dict[str, Structure] = {
     "div_power_of_two": Structure(("div",), _div_by_power_of_two, "means over powers of two"),
     "scatter_one_per_row": Structure(
         ("scatter",), _scatter_one_per_row, "cotangents of picking one class per row"
+    ),
+    "gather_one_per_row": Structure(
+        ("gather",), _gather_one_per_row, "losses that pick one class per row"
     ),
 }
