@@ -21,7 +21,7 @@ from diffc.codegen.allocate import Memory
 from diffc.codegen.loops.failure import is_atomic
 from diffc.errors import UsageError
 from diffc.ir.aval import DTYPES, Aval
-from diffc.ir.graph import Graph, Value
+from diffc.ir.graph import Graph
 from diffc.ir.index import size
 from diffc.leaves import (
     Leaf,
@@ -33,6 +33,7 @@ from diffc.leaves import (
     valued_leaf,
 )
 from diffc.pipeline import PAUSE, Compilation, Stage, Transform, compile_graph
+from diffc.plan.donate import match_donations
 from diffc.runtime.entry import native_entry
 from diffc.runtime.executable import Executable, InputSpec, OutputSpec, StatusMessage
 from diffc.runtime.target import host
@@ -490,18 +491,6 @@ class Bound:
     def paths(self) -> list[str]:
         """Names of the leaves, for the inputs of the graph: ``params_w1``."""
         return [identifier(path) for path in self.owner.leaf_paths(self.args, self.kwargs)]
-
-
-def match_donations(graph: Graph, donated: frozenset[int], count: int) -> dict[int, int]:
-    """Pairs the first ``count`` outputs with donated inputs of the same aval, in order."""
-    free: dict[Aval, list[int]] = {}
-    for i in sorted(donated):
-        free.setdefault(graph.inputs[i].aval, []).append(i)
-    pairs: dict[int, int] = {}
-    for i, output in enumerate(graph.outputs[:count]):
-        if isinstance(output, Value) and free.get(output.aval):
-            pairs[i] = free[output.aval].pop(0)
-    return pairs
 
 
 def make_executable(

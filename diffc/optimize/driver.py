@@ -27,7 +27,8 @@ COMMUTATIVE = frozenset(
 )
 MAX_WALKS = 20
 
-_KNOWN: WeakKeyDictionary[Graph, dict[frozenset[str], Graph]] = WeakKeyDictionary()
+#: what a graph became, by the rules that were on; None: itself (which would keep its own key alive)
+_KNOWN: WeakKeyDictionary[Graph, dict[frozenset[str], Graph | None]] = WeakKeyDictionary()
 
 
 def rule_names() -> list[str]:
@@ -66,7 +67,7 @@ def optimize(
     names -= frozenset(without)
     known = _KNOWN.setdefault(graph, {})
     if fired is None and names in known:
-        return known[names]
+        return known[names] or graph
     current = graph
     walker = _Walker(names, fired if fired is not None else Counter())
     for _ in range(MAX_WALKS):
@@ -76,8 +77,8 @@ def optimize(
         if new is current:
             break
         current = new
-    known[names] = current
-    _KNOWN.setdefault(current, {})[names] = current
+    known[names] = None if current is graph else current
+    _KNOWN.setdefault(current, {})[names] = None
     return current
 
 

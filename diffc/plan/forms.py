@@ -57,6 +57,13 @@ def is_indexed(eqn: Eqn) -> bool:
     return isinstance(eqn.op.body, Special) and eqn.op.body.kind in POINTWISE_SPECIALS
 
 
+def may_fail(eqn: Eqn) -> bool:
+    """Whether the equation, or a region of it, checks indices at run time."""
+    if eqn.params.get("mode") == "check":
+        return True
+    return any(may_fail(inner) for region in eqn.regions for inner in region.eqns)
+
+
 def reads_memory(eqn: Eqn, operand: Operand) -> bool:
     """Whether the loops read the operand from memory, so that even a literal lies there."""
     if isinstance(eqn.op.body, Special) and eqn.op.body.kind == "contract":

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from diffc.errors import InternalError
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
-from diffc.plan.forms import is_table, reads_memory
+from diffc.plan.forms import is_table, may_fail, reads_memory
 from diffc.plan.fuse import Fusion, Group
 from diffc.plan.merge import merge_groups
 from diffc.plan.program import (
@@ -105,7 +105,11 @@ class _Planner:
     # --- order --------------------------------------------------------------------------------
 
     def _read_before_donated_writes(self) -> None:
-        """Lets who reads a donated input run before its memory is taken over, if it can."""
+        """Lets who reads a donated input run before its memory is taken over, if it can.
+
+        So does what may fail: a run that fails then has not written to any argument.
+        """
+        failing = [group for group in self.groups if any(map(may_fail, group.eqns))]
         readers: dict[Value, dict[Group, None]] = {}
         for group in self.groups:
             for eqn in group.eqns:
@@ -118,7 +122,7 @@ class _Planner:
             if not isinstance(output, Value) or output.eqn is None:
                 continue
             writer = self.fusion.group_of[output.eqn]
-            for group in readers.get(self.graph.inputs[input_index], ()):
+            for group in (*readers.get(self.graph.inputs[input_index], ()), *failing):
                 if group is not writer and not writer.runs_before(group):
                     writer.run_after(group)
 

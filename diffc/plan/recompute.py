@@ -23,6 +23,9 @@ from diffc.ir.graph import Eqn, Value
 from diffc.plan.forms import is_indexed, price_of
 from diffc.plan.fuse import Fusion, Group
 
+#: what one more equation costs in code, in bytes of traffic: it counts where arrays are small
+EQN_PRICE = 64.0
+
 
 def values_in_memory(fusion: Fusion) -> set[Value]:
     """The computed values that lie in memory: all others live in the kernels that read them."""
@@ -41,9 +44,55 @@ def values_in_memory(fusion: Fusion) -> set[Value]:
                     if keeps:
                         forced.add(value)
     memory = set(forced)
-    for group, values in wanted.items():
-        memory |= _kept(fusion, group, values, forced)
+    for group in reversed(_in_order(fusion)):  # what later kernels compute again is known here
+        values = wanted.get(group)
+        if values:
+            memory |= _kept(fusion, group, values, forced)
+            _pass_on(fusion, group, values, memory, wanted)
     return memory
+
+
+def _in_order(fusion: Fusion) -> list[Group]:
+    """The groups, each after those that run before it."""
+    waiting = dict.fromkeys(fusion.groups, 0)
+    for group in fusion.groups:
+        for follower in group.following:
+            waiting[follower] += 1
+    ready = [group for group, count in waiting.items() if not count]
+    for group in ready:
+        for follower in sorted(group.following, key=lambda g: g.number):
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                ready.append(follower)
+    return ready
+
+
+def _pass_on(
+    fusion: Fusion,
+    group: Group,
+    values: dict[Value, set[Group]],
+    memory: set[Value],
+    wanted: dict[Group, dict[Value, set[Group]]],
+) -> None:
+    """Kernels that compute values of ``group`` again want what these follow from elsewhere."""
+    again = {value: kernels for value, kernels in values.items() if value not in memory}
+    found: dict[Value, set[Group]] = {}
+    stack = list(again.items())
+    while stack:
+        value, kernels = stack.pop()
+        known = found.setdefault(value, set())
+        if kernels <= known:
+            continue
+        known |= kernels
+        assert value.eqn is not None
+        for operand in fusion.roots(value.eqn):
+            if operand.eqn is None or operand in memory:
+                continue
+            if operand in group.coords:
+                stack.append((operand, kernels))
+            else:
+                producer = fusion.group_of[operand.eqn]
+                wanted.setdefault(producer, {}).setdefault(operand, set()).update(kernels)
 
 
 def _kept(
@@ -67,11 +116,13 @@ def _kept(
         assert eqn is not None
         elements = _elements(value.aval)
         bytes_ = elements * value.aval.numpy.itemsize
-        keep = 0.0 if value in forced else bytes_ * (1 + len(kernels))
+        keep = 0.0 if value in forced else bytes_ * (1 + len(kernels)) + EQN_PRICE
         network.edge(into[value], outof[value], keep)
         price = price_of(eqn)
         width = max(value.aval.numpy.itemsize, 4) / 4
-        again = price * elements * width * len(kernels) if math.isfinite(price) else math.inf
+        again = math.inf
+        if math.isfinite(price):
+            again = (price * elements * width + EQN_PRICE) * len(kernels)
         network.edge(source, into[value], again)
         for operand in fusion.roots(eqn):
             if operand in outof:
