@@ -22,6 +22,8 @@ TransposeRule = Callable[
     [Builder, Eqn, Sequence[Operand | None], Mapping[int, Operand]], Mapping[int, Operand]
 ]
 TRANSPOSE_RULES: dict[str, TransposeRule] = {}
+#: what is done to each vjp, where both halves stand in one graph
+VJP_PASSES: list[Callable[[Graph], Graph]] = []
 
 _TRANSPOSES: WeakKeyDictionary[Graph, dict[tuple[Mask, Mask], Graph]] = WeakKeyDictionary()
 
@@ -143,4 +145,6 @@ def vjp(graph: Graph, active: Sequence[bool], present: Sequence[bool] | None = N
     split = len(forward) - halves.residuals
     backward = builder.inline(turned, [*forward[split:], *cts])
     built = prune(builder.build([*forward[:split], *backward]))
+    for improve in VJP_PASSES:
+        built = improve(built)
     return Vjp(built, halves.active, active_outputs)

@@ -1,0 +1,190 @@
+"""Derivatives of ``cond``, as functions on graphs.
+
+The jvp is a ``cond`` of the branches' jvps. The linearization is a primal ``cond`` whose branches
+return what their linear halves read, and a linear ``cond`` on the same index. Branches keep
+different things, so they share slots: one for each aval, as many as the branch needs that keeps
+most of it; what a branch doesn't use is zero. The transpose is a ``cond`` of transposed branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from diffc.ir.aval import Aval
+from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, literal
+from diffc.transforms.backward import TRANSPOSE_RULES, transpose
+from diffc.transforms.forward import (
+    JVP_RULES,
+    LINEARIZE_RULES,
+    Linearization,
+    Mask,
+    jvp,
+    linearize,
+)
+from diffc.transforms.residuals import minimized
+
+Found = tuple[Sequence[Operand], Sequence[Operand | None]]
+
+
+def _masks(eqn: Eqn, dots: Mapping[int, Operand]) -> tuple[Mask, Mask]:
+    """Which inputs of the branches are active, and which outputs of any branch."""
+    mask = tuple(i in dots for i in range(1, len(eqn.operands)))
+    found = [jvp(branch, mask).active_outputs for branch in eqn.regions]
+    return mask, tuple(any(column) for column in zip(*found, strict=True))
+
+
+def _spread(active: Mask, dots: Sequence[Operand]) -> list[Operand | None]:
+    found = iter(dots)
+    return [next(found) if is_active else None for is_active in active]
+
+
+def _cond_jvp(
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
+) -> Found:
+    mask, active = _masks(eqn, dots)
+    count = len(eqn.results)
+    if not any(active):
+        results = builder.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
+        return results, [None] * count
+    branches = tuple(jvp(branch, mask, active).graph for branch in eqn.regions)
+    given = [*operands, *(dots[i] for i in sorted(dots))]
+    results = builder.emit(eqn.op, given, eqn.params, branches, eqn.loc)
+    return results[:count], _spread(active, results[count:])
+
+
+Source = tuple[str, int]  #: where a residual is: an "input", a "result" or a "slot", and which
+
+
+def _cond_linearize(
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
+) -> Found:
+    mask, active = _masks(eqn, dots)
+    count = len(eqn.results)
+    if not any(active):
+        results = builder.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
+        return results, [None] * count
+    halves = [_minimized(linearize(branch, mask, active), count) for branch in eqn.regions]
+    slots, kept = _slots(halves, count)
+    primals = tuple(
+        _primal(half, count, slots, own) for half, own in zip(halves, kept, strict=True)
+    )
+    results = builder.emit(eqn.op, operands, eqn.params, primals, eqn.loc)
+    sources = [_sources(half, count, own) for half, own in zip(halves, kept, strict=True)]
+    used = sorted({place for found in sources for place in found.values()})
+    at_hand = {"input": operands[1:], "result": results[:count], "slot": results[count:]}
+    residuals = [at_hand[kind][i] for kind, i in used]
+    linears = tuple(
+        _linear(half, count, used, [x.aval for x in residuals], found)
+        for half, found in zip(halves, sources, strict=True)
+    )
+    given = [operands[0], *residuals, *(dots[i] for i in sorted(dots))]
+    found = builder.emit(eqn.op, given, eqn.params, linears, eqn.loc)
+    return results[:count], _spread(active, found)
+
+
+def _minimized(halves: Linearization, count: int) -> Linearization:
+    """Inputs and results of the branch are there anyway."""
+    returned = (x for x in halves.primal.outputs[:count] if isinstance(x, Value))
+    return minimized(halves, {*halves.primal.inputs, *returned})
+
+
+def _residuals(half: Linearization, count: int) -> list[Value]:
+    found = dict.fromkeys(half.primal.outputs[count:])
+    return [x for x in found if isinstance(x, Value)]
+
+
+def _slots(
+    halves: Sequence[Linearization], count: int
+) -> tuple[list[Aval], list[dict[Value, int]]]:
+    """The avals of the slots that the branches share, and where each keeps its residuals."""
+    slots: list[Aval] = []
+    kept: list[dict[Value, int]] = []
+    for half in halves:
+        there = {*half.primal.inputs, *half.primal.outputs[:count]}
+        free = list(range(len(slots)))
+        own: dict[Value, int] = {}
+        for residual in _residuals(half, count):
+            if residual in there:
+                continue
+            place = next((k for k in free if slots[k] is residual.aval), None)
+            if place is None:
+                place = len(slots)
+                slots.append(residual.aval)
+            else:
+                free.remove(place)
+            own[residual] = place
+        kept.append(own)
+    return slots, kept
+
+
+def _primal(
+    half: Linearization, count: int, slots: Sequence[Aval], own: Mapping[Value, int]
+) -> Graph:
+    """A branch that returns its results and all slots."""
+    filled: list[Operand] = [literal(0, aval) for aval in slots]
+    for residual, place in own.items():
+        filled[place] = residual
+    primal = half.primal
+    return Graph(primal.name, primal.inputs, primal.eqns, (*primal.outputs[:count], *filled))
+
+
+def _sources(half: Linearization, count: int, own: Mapping[Value, int]) -> dict[Value, Source]:
+    """Where the linear half of a branch finds each residual."""
+    inputs = {value: i for i, value in enumerate(half.primal.inputs)}
+    results = {value: i for i, value in enumerate(half.primal.outputs[:count])}
+    found: dict[Value, Source] = {}
+    for residual in _residuals(half, count):
+        if residual in inputs:
+            found[residual] = "input", inputs[residual]
+        elif residual in results:
+            found[residual] = "result", results[residual]
+        else:
+            found[residual] = "slot", own[residual]
+    return found
+
+
+def _linear(
+    half: Linearization,
+    count: int,
+    used: Sequence[Source],
+    avals: Sequence[Aval],
+    sources: Mapping[Value, Source],
+) -> Graph:
+    """The linear half of a branch, on what all branches are given."""
+    builder = Builder(half.linear.name)
+    given = {
+        source: builder.input(aval, "residual") for source, aval in zip(used, avals, strict=True)
+    }
+    formals = half.linear.inputs[half.residuals :]
+    dots = [builder.input(value.aval, value.name) for value in formals]
+    residuals = [
+        x if isinstance(x, Literal) else given[sources[x]] for x in half.primal.outputs[count:]
+    ]
+    return builder.build(builder.inline(half.linear, [*residuals, *dots]))
+
+
+def _cond_transpose(
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand | None], cts: Mapping[int, Operand]
+) -> Mapping[int, Operand]:
+    linear = [operand is None for operand in operands[1:]]
+    present = [i in cts for i in range(len(eqn.results))]
+    turned = [transpose(branch, linear, present) for branch in eqn.regions]
+    columns = list(zip(*(graph.outputs for graph in turned), strict=True))
+    kept = [k for k, column in enumerate(columns) if not all(map(_is_zero, column))]
+    regions = tuple(
+        Graph(graph.name, graph.inputs, graph.eqns, tuple(graph.outputs[k] for k in kept))
+        for graph in turned
+    )
+    given = [x for x in operands if x is not None] + [cts[i] for i in sorted(cts)]
+    results = builder.emit(eqn.op, given, eqn.params, regions, eqn.loc)
+    positions = [i for i, is_linear in enumerate(linear, 1) if is_linear]
+    return {positions[k]: ct for k, ct in zip(kept, results, strict=True)}
+
+
+def _is_zero(operand: Operand) -> bool:
+    return isinstance(operand, Literal) and operand.value == 0
+
+
+JVP_RULES["cond"] = _cond_jvp
+LINEARIZE_RULES["cond"] = _cond_linearize
+TRANSPOSE_RULES["cond"] = _cond_transpose
