@@ -15,7 +15,6 @@ from diffc.codegen.loops.contraction import is_tiled
 from diffc.codegen.loops.nodes import (
     Buffer,
     Contract,
-    Expr,
     For,
     Kernel,
     Load,
@@ -152,12 +151,19 @@ def _prefers_points(par: Par, best: Var, accesses: Accesses, lanes: int) -> bool
     return score > inside
 
 
-def _column_loads(roots: Sequence[Expr], folds: Sequence[Reduce], var: Var) -> int:
-    """How many values along `var` stay in registers while the reductions run."""
-    inner = {r for fold in folds for r in fold.vars}
-    turning = {id(expr) for expr in varying(roots, inner)}
-    along = varying(roots, (var,))
-    return sum(isinstance(expr, Load) and id(expr) not in turning for expr in along)
+def _strip(inner: Sequence[Stmt], reduces: Sequence[Reduce], var: Var, registers: int) -> int:
+    """How many registers of columns sums in sequence find at once: half of all at most.
+
+    Each column needs its sums, the values along `var` that stay, and room for a result.
+    """
+    roots = [root for stmt in inner for root in operands(stmt)]
+    if len(expressions(roots)) > STRIP_NODES:
+        return 1
+    turning = {id(expr) for expr in varying(roots, {r for fold in reduces for r in fold.vars})}
+    along = (expr for expr in varying(roots, (var,)) if isinstance(expr, Load))
+    held = len(reduces) + sum(id(expr) not in turning for expr in along)
+    held += not all(isinstance(reduce.value, Load) for reduce in reduces)
+    return min(registers // 2, (registers - 2) // held)
 
 
 def _lanes(par: Par, var: Var, target: Target) -> int:
@@ -173,11 +179,7 @@ def _lanes(par: Par, var: Var, target: Target) -> int:
     if not folds:
         return 2 * native
     many = max(1, 4 // len(folds))
-    if all(isinstance(stmt, Reduce) and stmt.order == "sequence" for stmt in folds):
-        roots = [root for stmt in inner for root in operands(stmt)]
-        if len(expressions(roots)) <= STRIP_NODES:
-            held = len(folds) + _column_loads(
-                roots, [r for r in folds if isinstance(r, Reduce)], var
-            )
-            many = max(many, target.vector_registers // 4 * 3 // held)
+    reduces = [stmt for stmt in folds if isinstance(stmt, Reduce) and stmt.order == "sequence"]
+    if len(reduces) == len(folds):
+        many = max(many, _strip(inner, reduces, var, target.vector_registers))
     return native * (1 << (many.bit_length() - 1))
