@@ -42,7 +42,7 @@ def associative_scan(
     """
     need_function(function, "the function of associative_scan")
     if not active():
-        run = lambda elems: associative_scan(  # noqa: E731
+        run = lambda elems: associative_scan(  # noqa: E731  # what is compiled outside a trace
             function, elems, reverse=reverse, axis=axis
         )
         return run_outside(run, function, elems)

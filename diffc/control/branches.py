@@ -65,7 +65,7 @@ def cond(pred: Any, true_fun: Function, false_fun: Function, *operands: Any) -> 
     need_function(true_fun, "the true branch of cond")
     need_function(false_fun, "the false branch of cond")
     if not active():
-        run = lambda pred, *operands: cond(pred, true_fun, false_fun, *operands)  # noqa: E731
+        run = lambda pred, *operands: cond(pred, true_fun, false_fun, *operands)  # noqa: E731  # what is compiled outside a trace
         return run_outside(run, true_fun, pred, *operands)
     leaf = as_leaf(pred, "the predicate of cond")
     found = abstract_leaf(leaf, "the predicate of cond").aval
@@ -107,7 +107,7 @@ def switch(index: Any, branches: Sequence[Function], *operands: Any) -> Any:
     for k, function in enumerate(functions):
         need_function(function, f"branch {k} of switch")
     if not active():
-        run = lambda index, *operands: switch(index, functions, *operands)  # noqa: E731
+        run = lambda index, *operands: switch(index, functions, *operands)  # noqa: E731  # what is compiled outside a trace
         return run_outside(run, functions[0], index, *operands)
     leaf = as_leaf(index, "the index of switch")
     found = abstract_leaf(leaf, "the index of switch").aval

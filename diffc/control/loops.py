@@ -72,7 +72,7 @@ def while_loop(
     need_function(body_fun, "the body of while_loop")
     _need_store(store, slots)
     if not active():
-        run = lambda init: while_loop(cond_fun, body_fun, init, slots=slots)  # noqa: E731
+        run = lambda init: while_loop(cond_fun, body_fun, init, slots=slots)  # noqa: E731  # what is compiled outside a trace
         return run_outside(run, body_fun, init)
     leaves, structure = flat(init, "init")
     carry = Carry(leaves, structure)
@@ -173,9 +173,9 @@ def fori_loop(
     if not active():
         static = isinstance(lower, int) and isinstance(upper, int)
         if static:
-            run = lambda init: fori_loop(lower, upper, body_fun, init)  # noqa: E731
+            run = lambda init: fori_loop(lower, upper, body_fun, init)  # noqa: E731  # what is compiled outside a trace
             return run_outside(run, body_fun, init)
-        traced = lambda lower, upper, init: fori_loop(  # noqa: E731
+        traced = lambda lower, upper, init: fori_loop(  # noqa: E731  # what is compiled outside a trace
             lower, upper, body_fun, init, slots=slots
         )
         return run_outside(traced, body_fun, lower, upper, init)

@@ -53,7 +53,7 @@ def scan(
     """
     need_function(function, "the step of a scan")
     if not active():
-        run = lambda init, xs: scan(function, init, xs, length, reverse)  # noqa: E731
+        run = lambda init, xs: scan(function, init, xs, length, reverse)  # noqa: E731  # what is compiled outside a trace
         return run_outside(run, function, init, xs)  # type: ignore[no-any-return]  # a pair
     leaves, carry_tree = flat(init, "init")
     slices, xs_tree = flat(xs, "xs")

@@ -182,13 +182,13 @@ def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool 
     x, y = (
         wrap(v if v.aval.is_float else o.cast(v, "f64")) for v in broadcast_operands([a, b], "")
     )
-    near: Any = abs(x - y) <= atol + rtol * abs(y)  # type: ignore[operator, arg-type]
+    near: Any = abs(x - y) <= atol + rtol * abs(y)  # type: ignore[operator, arg-type]  # operators come from a table
     finite = wrap(o.emit("is_finite", read(y)))
     found = (near & finite) | (x == y)
     if equal_nan:
         nans = (wrap(o.emit("is_nan", read(v))) for v in (x, y))
         first, second = nans
-        found = found | (first & second)  # type: ignore[operator]
+        found = found | (first & second)  # type: ignore[operator]  # operators come from a table
     return found
 
 
@@ -300,7 +300,7 @@ def choose(a: Any, choices: Any) -> Any:
     index = tracer(a, "np.choose")
     found: Any = choices[-1]
     for number in reversed(range(len(choices) - 1)):
-        found = where(index <= number, choices[number], found)  # type: ignore[operator]
+        found = where(index <= number, choices[number], found)  # type: ignore[operator]  # operators come from a table
     return found
 
 
@@ -310,7 +310,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Any
     at, points, values = (tracer(v, "np.interp") for v in (x, xp, fp))
     wide = reshape(at, (*at.shape, 1))
     count: Any = points.shape[0]
-    below = FUNCTIONS["sum"]((wide >= points).astype(np.int64), -1)  # type: ignore[operator]
+    below = FUNCTIONS["sum"]((wide >= points).astype(np.int64), -1)  # type: ignore[operator]  # operators come from a table
     low = clip(below - 1, 0, max(count - 2, 0))
     high = clip(below, 1 if count > 1 else 0, count - 1)
     x0, x1, y0, y1 = (getitem(v, i) for v in (points, values) for i in (low, high))
@@ -424,7 +424,7 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
         raise TraceError("np.searchsorted(sorter=) can't be traced", location=line())
     x, values = tracer(a), tracer(v)
     wide = reshape(values, (*values.shape, 1))
-    before: Any = x < wide if side == "left" else x <= wide  # type: ignore[operator]
+    before: Any = x < wide if side == "left" else x <= wide  # type: ignore[operator]  # operators come from a table
     return FUNCTIONS["sum"](before.astype(np.int64), -1)
 
 

@@ -67,7 +67,7 @@ def _in_f32(formula: Formula) -> Formula:
 
     def apply(*xs: Operand) -> Operand:
         if xs[0].aval.dtype != "f16":
-            return formula(*xs)  # type: ignore[no-any-return]
+            return formula(*xs)  # type: ignore[no-any-return]  # the table is untyped
         return o.cast(formula(*(o.cast(x, "f32") for x in xs)), "f16")
 
     return apply

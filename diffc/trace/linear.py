@@ -176,7 +176,7 @@ def inner(a: Any, b: Any, /) -> Tracer:
     """The last axes with each other."""
     x, y = _pair(a, b, "np.inner")
     if not x.aval.shape or not y.aval.shape:
-        return FUNCTIONS["__operator__"](np.multiply, a, b)  # type: ignore[no-any-return]
+        return FUNCTIONS["__operator__"](np.multiply, a, b)  # type: ignore[no-any-return]  # the table is untyped
     return _tensordot(x, y, [x.aval.ndim - 1], [y.aval.ndim - 1], "np.inner")
 
 
@@ -199,7 +199,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: Any = -1) -> Any:
 def outer(a: Any, b: Any) -> Any:
     """Each element of the first times each of the second."""
     x, y = reshape(tracer(a), (-1, 1)), reshape(tracer(b), (1, -1))
-    return x * y  # type: ignore[operator]
+    return x * y  # type: ignore[operator]  # operators come from a table
 
 
 @implements("kron")
@@ -210,7 +210,7 @@ def kron(a: Any, b: Any) -> Any:
     xs, ys = ((1,) * (rank - v.ndim) + v.shape for v in (x, y))
     wide = reshape(x, tuple(d for dim in xs for d in (dim, 1)))
     flat = reshape(y, tuple(d for dim in ys for d in (1, dim)))
-    return reshape(wide * flat, tuple(p * q for p, q in zip(xs, ys, strict=True)))  # type: ignore[operator]
+    return reshape(wide * flat, tuple(p * q for p, q in zip(xs, ys, strict=True)))  # type: ignore[operator]  # operators come from a table
 
 
 @implements("linalg.multi_dot")
@@ -230,7 +230,7 @@ def matrix_power(a: Any, n: int) -> Tracer:
     x = tracer(a)
     if n == 0:
         identity = FUNCTIONS["eye"](x.shape[-1], dtype=x.dtype)
-        return FUNCTIONS["broadcast_to"](identity, x.shape)  # type: ignore[no-any-return]
+        return FUNCTIONS["broadcast_to"](identity, x.shape)  # type: ignore[no-any-return]  # the table is untyped
     found: Tracer | None = None
     while True:
         if n & 1:

@@ -12,11 +12,11 @@ from types import CodeType, FrameType
 
 import numpy as np
 
-import diffc
+from diffc import version
 from diffc.ir.graph import Location
 
 _OURS = tuple(
-    os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep for module in (diffc, np)
+    os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep for module in (version, np)
 )
 #: model code that is shipped with diffc and traced as if the user had written it.
 _AS_USER = ("_model.py",)

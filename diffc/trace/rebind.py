@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import diffc
+from diffc import version
 from diffc.ir.aval import NAMES
 from diffc.trace.captured import CapturedArray
 from diffc.trace.captured import stand_in as array_stand_in
@@ -34,7 +34,7 @@ _LIBRARY_ROOTS = tuple(
     for path in {
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
         *site.getsitepackages(),
-        os.path.dirname(diffc.__file__ or ""),
+        os.path.dirname(version.__file__),
     }
     if path
 )

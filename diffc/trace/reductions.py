@@ -51,7 +51,7 @@ def _with_initial(x: Operand, initial: Any, ufunc: np.ufunc) -> Operand:
     if initial is _UNSET or initial is None:
         return x
     start = arg(initial).to(x.aval.dtype, x.aval.shape)
-    return FORMULAS[ufunc](x, start)  # type: ignore[no-any-return]
+    return FORMULAS[ufunc](x, start)  # type: ignore[no-any-return]  # the table is untyped
 
 
 def _summed(
@@ -244,7 +244,7 @@ def average(
         place = o.axis_of(axis, x.ndim)
         w = FUNCTIONS["reshape"](w, tuple(-1 if i == place else 1 for i in range(x.ndim)))
     scale = sum(FUNCTIONS["broadcast_to"](w, x.shape), axis, keepdims=keepdims)
-    found = sum(x * w, axis, keepdims=keepdims) / scale  # type: ignore[operator]
+    found = sum(x * w, axis, keepdims=keepdims) / scale  # type: ignore[operator]  # operators come from a table
     return (found, scale) if returned else found
 
 

@@ -455,7 +455,7 @@ def repeat(a: Any, repeats: Any, axis: Any = None) -> Tracer:
             f"np.repeat: {counts.shape} counts for axis {place} of {x.aval}", location=line()
         )
     positions = np.repeat(np.arange(counts.size), counts)
-    return FUNCTIONS["take"](x, positions.tolist(), axis=place)  # type: ignore[no-any-return]
+    return FUNCTIONS["take"](x, positions.tolist(), axis=place)  # type: ignore[no-any-return]  # the table is untyped
 
 
 @implements("resize")

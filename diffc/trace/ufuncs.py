@@ -101,7 +101,7 @@ def _compare(
     left, right = ins
     unknown_int = any(a.key is int and isinstance(a.source, Tracer) for a in args)
     if unknown_int and left in INTEGERS and left not in ("i64", "u64"):
-        return formula(*[a.to("i64", shape) for a in args])  # type: ignore[no-any-return]
+        return formula(*[a.to("i64", shape) for a in args])  # type: ignore[no-any-return]  # the table is untyped
     if unknown_int and left == "u64":
         left, right = ins = tuple("i64" if a.key is int else "u64" for a in args)
     if left == right:
@@ -112,7 +112,7 @@ def _compare(
                 far = 1 if source > 0 else -1
                 pair = (0, far) if position == 1 else (far, 0)
                 return o.fill(bool(ufunc(*pair)), "bool", shape)
-        return formula(*[a.to(left, shape) for a in args])  # type: ignore[no-any-return]
+        return formula(*[a.to(left, shape) for a in args])  # type: ignore[no-any-return]  # the table is untyped
     values = [a.to(want, shape) for a, want in zip(args, ins, strict=True)]
     signed = 1 if left in UNSIGNED else 0  # the other one is unsigned
     negative = o.emit("lt", values[signed], o.fill(0, ins[signed], shape))
@@ -291,7 +291,7 @@ def at(ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> None
     combine = _COMBINES.get(ufunc)
     x, index, *values = inputs
     if ufunc is np.subtract:
-        combine, values = "add", [-tracer(values[0])]  # type: ignore[operator]
+        combine, values = "add", [-tracer(values[0])]  # type: ignore[operator]  # operators come from a table
     if combine is None:
         raise _no_method(ufunc, "at")
     if not isinstance(x, Tracer):

@@ -193,7 +193,7 @@ def row_major(shape: Shape) -> Strides | None:
     """Steps along the axes of a dense array, in elements; None for symbolic shapes."""
     if not all(isinstance(dim, int) for dim in shape):
         return None
-    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))  # type: ignore[arg-type]
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))  # type: ignore[arg-type]  # integer dimensions
 
 
 def reshaped_strides(strides: Strides, shape: Shape, new: Shape) -> Strides | None:
