@@ -33,7 +33,7 @@ def is_not_folded(x: Operand, **bound: Any) -> bool:
         return True
     match x.eqn.op.name, x.eqn.operands:
         case "neg", (Value(eqn=Eqn() as inner),):
-            return inner.op.name != "abs"
+            return bool(inner.op.name != "abs")
         case "select", (Value(eqn=Eqn() as choice), Value(eqn=Eqn() as turned), y):
             is_sign = choice.op.name == "gt" and choice.operands[0] is y
             return not (is_sign and turned.op.name == "neg" and turned.operands[0] is y)
