@@ -99,11 +99,25 @@ def _blockers(graph: Graph, active: Iterable[Value]) -> tuple[list[Eqn], set[Val
 
 def _through(eqn: Eqn, reached: set[Value]) -> tuple[list[Eqn], list[int]]:
     """The same for regions: where derivatives end within, and which results they reach."""
+    reached = set(reached)
+    first = eqn.params.get("tests", 0) + eqn.params.get("consts", 0)
+    is_loop = "consts" in eqn.params
+    while True:
+        found, outputs = _within(eqn, reached)
+        carried = {
+            operand
+            for k, operand in enumerate(eqn.operands[first:])
+            if is_loop and k in outputs and isinstance(operand, Value)
+        }
+        if carried <= reached:
+            return found, sorted(outputs)
+        reached |= carried
+
+
+def _within(eqn: Eqn, reached: set[Value]) -> tuple[list[Eqn], set[int]]:
     found: list[Eqn] = []
     outputs: set[int] = set()
-    for region in eqn.regions:
-        skipped = len(eqn.operands) - len(region.inputs)  # a predicate stands in front
-        given = eqn.operands[max(skipped, 0) :]
+    for region, given in zip(eqn.regions, _operands(eqn), strict=True):
         inputs = {
             formal
             for formal, operand in zip(region.inputs, given, strict=False)
@@ -116,7 +130,16 @@ def _through(eqn: Eqn, reached: set[Value]) -> tuple[list[Eqn], list[int]]:
             for i, output in enumerate(region.outputs[: len(eqn.results)])
             if isinstance(output, Value) and output in inside
         }
-    return found, sorted(outputs)
+    return found, outputs
+
+
+def _operands(eqn: Eqn) -> list[tuple[Operand, ...]]:
+    """What each region of an equation is given."""
+    if eqn.op.name == "while":
+        tests, first = eqn.params["tests"], eqn.params["tests"] + eqn.params["consts"]
+        return [(*eqn.operands[:tests], *eqn.operands[first:]), eqn.operands[tests:]]
+    # a predicate, or what else steers, stands in front
+    return [eqn.operands[max(len(eqn.operands) - len(r.inputs), 0) :] for r in eqn.regions]
 
 
 def _leading(graph: Graph) -> set[Value]:

@@ -22,6 +22,7 @@ from diffc.convert.state import (
     is_returned,
     label,
     mismatch,
+    share,
     spell,
     wrapped,
 )
@@ -30,7 +31,7 @@ from diffc.ir.graph import Builder, Graph, Operand, literal
 from diffc.trace import Traced, Tracer, emit, trace_flat
 from diffc.trace.tracer import read, write
 
-_PATHS = ("if it is true", "if it is false")
+_PATHS = ("where the condition is true", "where it is false")
 
 
 class Branch(NamedTuple):
@@ -52,6 +53,7 @@ class Pick(NamedTuple):
     aval: Aval
     weak: bool
     is_scalar: bool
+    leaves: tuple[Any, Any]
 
 
 def staged_if(
@@ -104,6 +106,8 @@ def _staged(
         else:
             values.append(Undefined(name, site, f"it is assigned within the `if` in {site.where}"))
     results = _emit(pred, branches, merge.picks)
+    for pick, result in zip(merge.picks, results, strict=True):
+        share(result, pick.leaves, site)
     return [merge.built(value, results) for value in values]
 
 
@@ -213,7 +217,7 @@ class _Merge:
             branch.traced.out_scalar[k]  # type: ignore[index]  # no None here
             for branch, k in zip(self.branches, at, strict=True)
         )
-        return self._pick((at[0], at[1]), *found, scalar)
+        return self._pick((at[0], at[1]), *found, scalar, (left, right))
 
     def _filled(self, value: Any, side: int) -> Any:
         """A returned value, with zeros on the path that returns none yet."""
@@ -227,7 +231,7 @@ class _Merge:
             self._next[side] += 1
             outputs = (at, None) if side == 0 else (None, at)
             scalar = self.branches[side].traced.out_scalar[at]
-            built.append(self._pick(outputs, *self._kind(side, at), scalar))
+            built.append(self._pick(outputs, *self._kind(side, at), scalar, (leaf, None)))
         return _Variable(structure, built)
 
     def _kind(self, side: int, at: int | None) -> tuple[Aval, bool]:
@@ -236,9 +240,14 @@ class _Merge:
         return traced.graph.outputs[at].aval, traced.out_weak[at]
 
     def _pick(
-        self, outputs: tuple[int | None, int | None], aval: Aval, weak: bool, scalar: bool
+        self,
+        outputs: tuple[int | None, int | None],
+        aval: Aval,
+        weak: bool,
+        scalar: bool,
+        leaves: tuple[Any, Any],
     ) -> _Result:
-        self.picks.append(Pick(outputs, aval, weak, scalar))
+        self.picks.append(Pick(outputs, aval, weak, scalar, leaves))
         return _Result(len(self.picks) - 1)
 
     def built(self, value: Any, results: list[Tracer]) -> Any:

@@ -27,6 +27,7 @@ from diffc.convert.state import (
     is_returned,
     label,
     mismatch,
+    share,
     spell,
     wrapped,
 )
@@ -78,12 +79,14 @@ class _Cycle:
         self.body = body
         self.test = test
         self.steps = steps
-        self.rows = [tracer(row) for row in steps.rows or ()] if steps else []
+        self.rows = [tracer(row) for row in steps.rows or ()] if steps is not None else []
         self.before = state.read()
         self.leaves: list[list[Any]] = []
         self.structures: list[tree.TreeDef] = []
         self.slots: dict[Slot, Abstract] = {}
         self.cells: dict[int, Tracer] = {}
+        self.last: dict[Slot, Any] = {}  # what a trip leaves
+        self.joined: set[Slot] = set()  # which a trip leaves as one array
         for i, value in enumerate(self.before):
             self._take(i, value)
 
@@ -140,7 +143,9 @@ class _Cycle:
         found = iter(given)
         leaves = [list(own) for own in self.leaves]
         for i, k in self.slots:
-            leaves[i][k] = next(found)
+            leaves[i][k] = carried = next(found)
+            carried._cell.name = ""  # the loop's own
+            share(carried, self._others((i, k)), self.site, (i, k) in self.joined)
         values: list[Any] = []
         for i, (own, structure) in enumerate(zip(leaves, self.structures, strict=True)):
             is_kept = self.site.live[i] and not isinstance(self.before[i], Undefined)
@@ -169,7 +174,6 @@ class _Cycle:
                 count = len(self.rows)
                 self.body(self.steps.element(given[len(given) - count :]))
             values[:] = self.state.read()
-            self._check_aliases(values)
             return self._outputs(start, values)
 
         traced = trace_flat(run, self._inputs(), self._names(), name="body")
@@ -241,10 +245,11 @@ class _Cycle:
             is_new = True
         for k, slot in enumerate(slots):
             is_new |= self._settle(slot, trip.traced, k)
-        for target in trip.traced.effects:
-            if id(target._cell) not in self.cells:
-                self.cells[id(target._cell)] = target
-                is_new = True
+        written = {id(target._cell): target for target in trip.traced.effects}
+        is_new |= written.keys() != self.cells.keys()
+        self.cells = written
+        self._refuse_written(slots)
+        is_new |= self._join(trip.values)
         self.slots = dict(sorted(self.slots.items()))
         return is_new
 
@@ -274,24 +279,35 @@ class _Cycle:
         self.slots[slot] = Abstract(wanted[0], wanted[1], True)
         return True
 
-    def _check_aliases(self, values: list[Any]) -> None:
-        """Raises if two names hold one array at the end of a trip and it is written in place."""
-        seen: dict[int, int] = {}
-        for i, value in enumerate(values):
-            if not self.site.live[i] or isinstance(value, Undefined):
-                continue
-            for leaf in tree.leaves(value):
-                if not isinstance(leaf, Tracer) or leaf.scalar or not leaf.aval.shape:
-                    continue
-                key = id(leaf._cell)
-                first = seen.setdefault(key, i)
-                if first != i and leaf._cell.written:
-                    a, b = self.site.names[first], self.site.names[i]
-                    raise self.site.error(
-                        f"{a} and {b} are one array after a trip of the loop, and it is written "
-                        "in place",
-                        f"make one of them a copy: {b} = {a}.copy()",
-                    )
+    def _others(self, slot: Slot) -> list[Any]:
+        """Arrays around the loop that a carried leaf may be: before it, and after a trip."""
+        i, k = slot
+        return [self.leaves[i][k], self.last.get(slot)]
+
+    def _refuse_written(self, slots: list[Slot]) -> None:
+        """Raises if a carried leaf is, in the first trip, an array that is written in place."""
+        for i, k in slots:
+            if id(getattr(self.leaves[i][k], "_cell", None)) in self.cells:
+                name = self.site.names[i]
+                raise self.site.error(
+                    f"{label(name)} is assigned in the loop, and the array that it is before the "
+                    "loop is written in place",
+                    f"make it an array of its own before the loop: {name} = {name}.copy()",
+                )
+
+    def _join(self, values: list[Any]) -> bool:
+        """Notes carried leaves that are one array after a trip; whether any are new."""
+        seen: dict[int, list[Slot]] = {}
+        for i, k in self.slots:
+            leaf = tree.leaves(values[i])[k]
+            if isinstance(leaf, Tracer) and not leaf.scalar:
+                seen.setdefault(id(leaf._cell), []).append((i, k))
+                if leaf._cell.trace.alive:
+                    self.last[i, k] = leaf
+        joined = {slot for slots in seen.values() if len(slots) > 1 for slot in slots}
+        is_new = not joined <= self.joined
+        self.joined |= joined
+        return is_new
 
     def _tested(self) -> Traced:
         test = self.test
@@ -361,7 +377,9 @@ class _Cycle:
         values: list[Any] = []
         found = iter(results)
         for (i, k), given in self.slots.items():
-            leaves[i][k] = wrapped(read(next(found)), weak=given.weak, is_scalar=given.scalar)
+            result = wrapped(read(next(found)), weak=given.weak, is_scalar=given.scalar)
+            share(result, self._others((i, k)), self.site, (i, k) in self.joined)
+            leaves[i][k] = result
         for i, structure in enumerate(self.structures):
             if any(slot[0] == i for slot in self.slots):
                 values.append(structure.build(leaves[i]))

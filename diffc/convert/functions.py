@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from diffc.convert.choose import contains, is_traced, merged, truth
+from diffc.convert.rewrite import RUN
 from diffc.convert.run import Run
 from diffc.convert.source import rewritten
 from diffc.convert.steps import as_steps, enumerated, traced_range, zipped
@@ -33,7 +34,6 @@ from diffc.transformed import Transformed
 Function = Callable[..., Any]
 
 _CONVERTED: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
-_RESULTS: WeakKeyDictionary[FunctionType, None] = WeakKeyDictionary()
 
 
 def converted(function: Function) -> Function:
@@ -82,13 +82,12 @@ def _convert(function: Any) -> Any:
 
 
 def _plain(function: FunctionType) -> FunctionType:
-    if function in _RESULTS:
+    if RUN in function.__code__.co_freevars:  # converted already, maybe with what is around it
         return function
     found = _CONVERTED.get(function)
     if found is None:
         found = rewritten(function, Run)
         _CONVERTED[function] = found
-        _RESULTS[found] = None
     if found.__defaults__ is not function.__defaults__:  # rebound for this trace
         found.__defaults__ = function.__defaults__
     return found

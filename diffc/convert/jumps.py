@@ -207,12 +207,16 @@ class Lowering:
         s.stop = stop  # type: ignore[union-attr]  # our own mark
         before = [_assign(name, ast.Constant(False), s) for name in (did, stop) if name]
         after: list[ast.stmt] = []
-        if s.orelse:
-            orelse = ast.If(ast.Name(stop, ast.Load()), [ast.Pass()], s.orelse)
-            after += [_at(orelse, s)] if stop else s.orelse
         if did:
-            value = ast.Name(level.returned, ast.Load())
-            after.append(_at(ast.If(ast.Name(did, ast.Load()), [ast.Return(value)], []), s))
+            value = ast.Return(ast.Name(level.returned, ast.Load()))
+            is_endless = isinstance(s, ast.While) and _is_true(s.test) and not _has_break(own)
+            left = value if is_endless else ast.If(ast.Name(did, ast.Load()), [value], [])
+            after.append(_at(left, s))
+        if s.orelse and _has_break(own):
+            orelse = ast.If(ast.Name(stop, ast.Load()), [ast.Pass()], s.orelse)
+            after.append(_at(orelse, s))
+        elif s.orelse:
+            after += s.orelse
         s.orelse = []
         return before, s, after
 
@@ -265,6 +269,10 @@ class Lowering:
 
 def _has_break(found: Iterable[ast.stmt]) -> bool:
     return any(isinstance(jump, ast.Break) for jump in found)
+
+
+def _is_true(test: ast.expr) -> bool:
+    return isinstance(test, ast.Constant) and bool(test.value)
 
 
 def _reason(jump: ast.stmt) -> str:

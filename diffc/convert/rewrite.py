@@ -388,13 +388,17 @@ def _after_header(body: list[ast.stmt]) -> int:
 
 
 def _at(node: N, place: ast.AST) -> N:
-    """The node at the place of another one, as are its parts that have none yet."""
+    """The node at the first line of another one, as are its parts that have no place yet.
+
+    Not at all its lines: calls are said to happen at the end of what names the function.
+    """
     stack: list[ast.AST] = [node]
     while stack:
         part = stack.pop()
-        if "lineno" in part._attributes and not hasattr(part, "lineno"):
-            ast.copy_location(part, place)
+        if "lineno" not in part._attributes:
             stack.extend(ast.iter_child_nodes(part))
-        elif "lineno" not in part._attributes:
+        elif not hasattr(part, "lineno"):
+            part.lineno = part.end_lineno = place.lineno  # type: ignore[attr-defined]
+            part.col_offset = part.end_col_offset = place.col_offset  # type: ignore[attr-defined]
             stack.extend(ast.iter_child_nodes(part))
     return node

@@ -125,6 +125,8 @@ class Run:
         state = State(self.sites[site], get, put)
         if steps is None:
             return self._python(items, stop, body, state)
+        if isinstance(steps.length, int) and steps.length == 0:
+            return None
         if steps.rows is not None and state.has_mutated_containers():
             return self._python(items, stop, body, state)  # of known length: trips one by one
         if stop is None and isinstance(steps.length, int):

@@ -50,14 +50,17 @@ class Site(NamedTuple):
     def check(self) -> None:
         """Raises if a traced value can't steer this statement."""
         if self.plain:
+            is_test = ":=" in self.plain
             raise self.error(
-                f"the `{self.kind}` is steered by a traced value, but {self.plain}",
-                "move the `with` or `try` into a function of its own, or decide outside",
+                f"a traced value steers this `{self.kind}`, but {self.plain}",
+                "assign before the loop and at its end"
+                if is_test
+                else "move the inner statement into a function of its own, or jump after it",
             )
         for found in self.forbidden:
             raise self.error(
-                f"the `{self.kind}` in line {self.line} is steered by a traced value, and there "
-                f"is {found.what} in it",
+                f"a traced value steers the `{self.kind}` in line {self.line}, which contains "
+                f"{found.what}",
                 found.hint,
                 found.line,
             )

@@ -41,7 +41,7 @@ def rewritten(function: FunctionType, run: Callable[[tuple[Site, ...]], Any]) ->
     module = _module(_as_function(node), classes, code, rewriter)
     compiled = compile(module, code.co_filename, "exec", dont_inherit=True)
     new = _code_of(compiled, classes, _name_of(node))
-    new = new.replace(co_qualname=code.co_qualname, co_name=code.co_name)
+    new = _named(new, new.co_qualname, code.co_qualname).replace(co_name=code.co_name)
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
     cells[RUN] = CellType(run(tuple(rewriter.sites)))
     closure = tuple(cells[name] for name in new.co_freevars)
@@ -164,3 +164,15 @@ def _code_of(module: CodeType, classes: list[str], name: str) -> CodeType:
         inner = [c for c in found.co_consts if isinstance(c, CodeType) and c.co_name == part]
         found = inner[0]
     return found
+
+
+def _named(code: CodeType, old: str, new: str) -> CodeType:
+    """The code and the code within it, named as in the user's function."""
+    name = new + code.co_qualname.removeprefix(old)
+    parts = name.split(".<locals>.")
+    name = ".<locals>.".join(part for part in parts if not part.startswith("_diffc_"))
+    consts = tuple(
+        _named(const, old, new) if isinstance(const, CodeType) else const
+        for const in code.co_consts
+    )
+    return code.replace(co_qualname=name, co_consts=consts)

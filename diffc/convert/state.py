@@ -17,6 +17,7 @@ from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Graph, Literal, Operand, literal
 from diffc.ops.registry import find
 from diffc.trace import Captured, Traced, Tracer, promote
+from diffc.trace.context import Shared
 from diffc.trace.tracer import wrap, wrap_array
 
 Get = Callable[[], tuple[Any, ...]]
@@ -64,8 +65,8 @@ class State:
             name, line, value = found
             kind = type(value).__name__
             raise self.site.error(
-                f"the `{self.site.kind}` in line {self.site.line} is steered by a traced value, "
-                f"and changes the {kind} {name!r} in place",
+                f"a traced value steers the `{self.site.kind}` in line {self.site.line}, which "
+                f"changes the {kind} {name!r} in place",
                 f"write into an array made before it ({name} = np.zeros(...); {name}[i] = ...), "
                 "or use diffc.scan, which stacks results",
                 line,
@@ -101,7 +102,7 @@ def is_returned(name: str) -> bool:
 
 def label(name: str) -> str:
     """How errors call a variable."""
-    return "the returned value" if is_returned(name) else name
+    return "result" if is_returned(name) else name
 
 
 def common(left: tuple[Aval, bool], right: tuple[Aval, bool]) -> tuple[Aval, bool] | None:
@@ -168,6 +169,16 @@ def wrapped(operand: Operand, *, weak: bool, is_scalar: bool) -> Tracer:
     if operand.aval.shape or is_scalar:
         return wrap(operand, weak=weak)
     return wrap_array(operand)
+
+
+def share(result: Tracer, others: Sequence[Any], site: Site, refuses: bool = False) -> None:
+    """Notes that a result may be one array with others, which outlive the regions."""
+    if result.scalar:
+        return
+    cells = {id(o._cell): o._cell for o in others if isinstance(o, Tracer) and not o.scalar}
+    sources = [(cell, cell.value) for cell in cells.values() if cell.trace.alive]
+    if sources or refuses:
+        result._cell.shared = Shared(site.where, sources, refuses)
 
 
 def build(builder: Builder, outputs: Sequence[Operand]) -> Graph:

@@ -55,9 +55,10 @@ class Cell:
         written: whether it was written in place.
         captured: the captured array or outer cell that it stands for, or None.
         name: the user's name for it, or "".
+        shared: set where it may be one array with others, on some path of traced control flow.
     """
 
-    __slots__ = ("captured", "name", "trace", "value", "written")
+    __slots__ = ("captured", "name", "shared", "trace", "value", "written")
 
     def __init__(
         self, trace: Trace, value: Operand, name: str = "", captured: Array | Cell | None = None
@@ -67,6 +68,48 @@ class Cell:
         self.written = False
         self.captured = captured
         self.name = name
+        self.shared: Shared | None = None
+
+
+class Shared:
+    """What chosen or carried arrays share with others: in NumPy, writes to one would show in both.
+
+    So a write to one makes the others unreadable, which is an error only where they are read.
+
+    Attributes:
+        where: the line of the statement that chose.
+        sources: arrays that it may be one with, and their values then.
+        refuses: whether writes are errors, as the others can be seen from outside.
+        stale: whether one of the others was written.
+    """
+
+    __slots__ = ("refuses", "sources", "stale", "where")
+
+    def __init__(self, where: str, sources: list[tuple[Cell, Operand]], refuses: bool) -> None:
+        self.where = where
+        self.sources = sources
+        self.refuses = refuses or any(source.name for source, _ in sources)
+        self.stale = False
+
+    def on_read(self) -> None:
+        """Raises if an array was written that this one may be."""
+        if self.stale or any(source.value is not value for source, value in self.sources):
+            raise self._error("an array is read that may be one with another, which was written")
+
+    def on_write(self) -> None:
+        """Makes the other arrays unreadable; raises if they can be seen from outside."""
+        if self.refuses:
+            raise self._error("an array is written that may be one with another")
+        for source, _ in self.sources:
+            source.shared = stale = Shared(self.where, [], False)
+            stale.stale = True
+
+    def _error(self, message: str) -> TraceError:
+        return TraceError(
+            f"{message}: the statement at {self.where} gives both names one array on some paths",
+            location=line(),
+            hint="make it an array of its own before that statement: y = x.copy()",
+        )
 
 
 class Trace:

@@ -264,6 +264,8 @@ def read(x: Tracer) -> Operand:
     """The current value of a tracer in the current trace."""
     trace = current()
     cell = x._cell
+    if cell.shared is not None:
+        cell.shared.on_read()
     if cell.trace is not trace:
         cell = trace.localize(cell)
     lens = x._lens
@@ -285,6 +287,8 @@ def write(x: Tracer, new: Operand) -> None:
         TraceError: it sees an array captured from outside.
     """
     cell = current().localize(x._cell)
+    if x._cell.shared is not None:
+        x._cell.shared.on_write()
     origin = cell
     while isinstance(origin.captured, Cell):
         origin = origin.captured
