@@ -100,8 +100,8 @@ class _Writer:
             return known
         name = self.text.fresh_name(f"routine_{len(self.routines)}")
         self.routines[id(routine)] = name
-        inputs = [f"%i{number}" for number in range(routine.inputs)]
-        outputs = [f"%o{number}" for number in range(routine.outputs)]
+        inputs = [f"%in{number}" for number in range(routine.inputs)]
+        outputs = [f"%out{number}" for number in range(routine.outputs)]
         parameters = [("ptr", text) for text in (*inputs, *outputs, "%arena", "%status")]
         attributes = f"noinline {self.target.attributes}"
         fn = self.text.function(name, "void", parameters, attributes=attributes, internal=True)
