@@ -31,7 +31,7 @@ from diffc.optimize import Outlined, optimize, outline
 from diffc.plan.plan import plan
 from diffc.plan.program import Kernel, Program, callees
 from diffc.plan.text import print_program
-from diffc.runtime import build, guard
+from diffc.runtime import build, guard, pool
 from diffc.runtime.target import host
 from diffc.transforms import expand
 
@@ -209,7 +209,8 @@ def _run(
         text = emit(module, result.symbol, target)
     yield "emit", text, clock.seconds, lambda: text
     with clock("build"):
-        library = build.build(text, (result.symbol,), target)
+        imports = pool.imports() if module.has_shares else None
+        library = build.build(text, (result.symbol,), target, imports)
     yield "asm", library, clock.seconds, lambda: build.assembly(text, target)
 
 

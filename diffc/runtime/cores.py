@@ -93,7 +93,7 @@ def _quota() -> int | None:
 def _quotas() -> Iterator[float]:
     """The quotas of the control groups around this process, in cores; both versions."""
     for line in _read(Path("/proc/self/cgroup")).splitlines():
-        _, controllers, place = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, place = ([*line.split(":", 2), "", ""])[:3]
         if not controllers:
             roots = [GROUPS, GROUPS / "unified"]
         elif "cpu" in controllers.split(","):

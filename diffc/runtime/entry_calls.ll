@@ -430,15 +430,16 @@ allocated:
 
 run:
   %program = call ptr @pointer(ptr %plan, i64 {PROGRAM})
+  %threads = call i64 @word(ptr %plan, i64 {THREADS})
   %releases = call i64 @word(ptr %plan, i64 {RELEASES})
   %is_long = icmp ne i64 %releases, 0
   br i1 %is_long, label %run_long, label %run_short
 run_short:
-  %status_short = call i64 %program(ptr %inputs, ptr %addresses, ptr %memory)
+  %status_short = call i64 %program(ptr %inputs, ptr %addresses, ptr %memory, i64 %threads)
   br label %ran
 run_long:
   %thread = call ptr @PyEval_SaveThread()
-  %status_long = call i64 %program(ptr %inputs, ptr %addresses, ptr %memory)
+  %status_long = call i64 %program(ptr %inputs, ptr %addresses, ptr %memory, i64 %threads)
   call void @PyEval_RestoreThread(ptr %thread)
   br label %ran
 ran:

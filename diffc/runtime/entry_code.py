@@ -33,6 +33,7 @@ HEADER = (
     "SLOW",  # the Python slow path
     "RAISE",  # raises what a status stands for
     "PROGRAM",
+    "THREADS",  # how many threads the program may use
     "POOL",  # the list of free arenas, or 0
     "ALLOCATOR",  # that of large outputs, or 0
     "RELEASES",  # whether the GIL is released

@@ -220,6 +220,7 @@ class Plan:
             "SLOW": id(slow),
             "RAISE": self._object(executable.raise_status),
             "PROGRAM": executable.address,
+            "THREADS": executable.threads,
             "POOL": 0 if pool is None else self._object(pool),
             "ALLOCATOR": 0 if allocator is None else self._object(allocator),
             "RELEASES": int(executable.work > GIL_WORK),

@@ -42,7 +42,7 @@ SCALAR_DTYPES: dict[str, np.dtype[Any]] = {
     "int": np.dtype(np.int64),
     "bool": np.dtype(np.bool_),
 }
-_PROGRAM = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_PROGRAM = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,7 @@ class Executable:
             little work.
         shelters: A run may fail when it has written to inputs already: it works on copies of
             these, which arrive only when it has succeeded.
+        threads: How many threads may share a kernel; 0: as many as the pool is set to.
 
     Attributes:
         entry_kind: `native` or `python`: how calls reach the program. `entry` sets it.
@@ -149,6 +150,7 @@ class Executable:
         guard_regions: Sequence[tuple[int, int]] = (),
         work: int = 0,
         shelters: bool = False,
+        threads: int = 0,
     ) -> None:
         self.library = library
         self.symbol = symbol
@@ -161,6 +163,7 @@ class Executable:
         self.guard_regions = tuple(guard_regions)
         self.work = work
         self.shelters = shelters
+        self.threads = threads
         self.pool = ArenaPool(arena_bytes)
         self.entry_kind: Literal["native", "python"] = "python"
         self.entry_reason = "no native entry was asked for"
@@ -316,7 +319,8 @@ class Executable:
     def _call(self, inputs: Sequence[int], outputs: Sequence[int], arena: int) -> int:
         ins = (ctypes.c_void_p * max(1, len(inputs)))(*inputs)
         outs = (ctypes.c_void_p * max(1, len(outputs)))(*outputs)
-        return int(self._program(ctypes.addressof(ins), ctypes.addressof(outs), arena or None))
+        places = ctypes.addressof(ins), ctypes.addressof(outs), arena or None
+        return int(self._program(*places, self.threads))
 
 
 class _Operand:

@@ -8,19 +8,32 @@ heights and three widths of tiles exist. Tiles are shared functions (``contract_
 Sums go one of four ways: small epilogues follow in registers; large ones read a tile from the
 stack; where the contracted index is blocked, tiles wait in scratch for the last block; dot tiles
 write a strip of rows. The bits of a sum do not depend on which way, nor on any block.
+
+Threads share what is around the tiles, or the rows or columns of tiles; a part (see `shares`) is a
+job of its own, which goes through a range of them. Panels of rhs are packed before, by all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from math import prod
 from typing import TYPE_CHECKING
 
 from diffc.codegen.emit.contract_epilogue import Epilogue
+from diffc.codegen.emit.contract_order import (
+    Block,
+    Depth,
+    Place,
+    joined,
+    pieces,
+    repeated,
+    strides,
+)
 from diffc.codegen.emit.contract_pack import Packing
 from diffc.codegen.emit.contract_tiles import Level, Tiles
+from diffc.codegen.emit.shares import Part, part
 from diffc.codegen.emit.text import LLVM_TYPES
 from diffc.codegen.loops.contraction import (
     Access,
@@ -36,7 +49,8 @@ from diffc.codegen.loops.contraction import (
     panel_name,
     row_tiles,
 )
-from diffc.codegen.loops.nodes import Par
+from diffc.codegen.loops.nodes import Buffer, Par, Split
+from diffc.codegen.loops.scratch import private_scratch
 from diffc.codegen.loops.walk import stored
 from diffc.codegen.targets import ITEM_BYTES
 from diffc.errors import InternalError
@@ -46,45 +60,6 @@ if TYPE_CHECKING:
     from diffc.codegen.emit.kernel import KernelWriter
 
 __all__ = ["write_contraction"]
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Neighbouring tiles, ``count`` times, ``stride`` elements apart."""
-
-    tiles: tuple[Span, ...]
-    count: int
-    stride: int
-
-    @property
-    def start(self) -> int:
-        """Where the first tile of the first block begins."""
-        return self.tiles[0].start
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A run of tiles along one axis, as values of the code.
-
-    Attributes:
-        at: Global index of the current tile's start, an `i64`.
-        inside: The same within the block.
-        size: Rows or columns of a tile.
-    """
-
-    at: str
-    inside: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """A block of the contracted index: its start, an `i64`, and its size."""
-
-    at: str
-    size: int
-    is_first: bool
-    is_last: bool
 
 
 def write_contraction(writer: KernelWriter, par: Par) -> None:
@@ -101,13 +76,13 @@ def write_contraction(writer: KernelWriter, par: Par) -> None:
     changed = stored(par.body)
     with frame.level(stores=changed):
         epilogue = Epilogue(writer, c)
-        job = _Job(writer, c, epilogue)
+        job = _Job(writer, c, epilogue, par)
         for var in epilogue.vars:
             if var not in c.outer:
                 job.values[var] = frame.dim(var)
         lhs = frame.pointer(c.lhs.buffer, c.lhs.rest)
         rhs = frame.pointer(c.rhs.buffer, c.rhs.rest)
-        job.outer(0, lhs, rhs)
+        job.start(lhs, rhs)
     frame.written(changed)
 
 
@@ -118,8 +93,12 @@ class _Job:
     writer: KernelWriter
     c: Contraction
     epilogue: Epilogue
+    par: Par
     values: dict[Var, str] = field(default_factory=dict)
     is_packed: bool = False
+    is_part: bool = False
+    limits: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The tiles of an axis (`rows`, `columns`) to which a part is limited."""
 
     # --- values
 
@@ -144,12 +123,50 @@ class _Job:
             yield loop.index
 
     @contextmanager
-    def _tiles(self, span: Span, base: str, start: int) -> Iterator[Place]:
-        """The tiles of a span in a block that begins at `base` (its first tile at `start`)."""
-        with self._loop(span.count) as number:
+    def _tiles(
+        self,
+        span: Span,
+        base: str,
+        start: int,
+        limit: tuple[str, str] | None = None,
+        first: int = 0,
+    ) -> Iterator[Place]:
+        """The tiles of a span in a block that begins at `base` (its first tile at `start`).
+
+        Only those whose numbers lie within `limit`, where there is one; `first` is that of the
+        span's first tile.
+        """
+        if limit is None:
+            loop = self._loop(span.count)
+        else:
+            low, high = (self._clamped(border, first, span.count) for border in limit)
+            loop = self._range(low, high)
+        with loop as number:
             moved = self._times(number, span.size)
             inside = self._plus(moved, str(span.start - start))
-            yield Place(self._plus(inside, base), inside, span.size)
+            tile = "0" if limit is None else self._plus(number, str(first))
+            yield Place(self._plus(inside, base), inside, span.size, tile)
+
+    def _clamped(self, border: str, first: int, count: int) -> str:
+        """A border of tiles, counted from tile `first` of `count`."""
+        fn = self.writer.frame.fn
+        moved = self._plus(border, str(-first))
+        above = fn.call("i64", "llvm.smax.i64", ("i64", moved), ("i64", "0"))
+        return fn.call("i64", "llvm.smin.i64", ("i64", above), ("i64", str(count)))
+
+    @contextmanager
+    def _range(self, low: str, high: str) -> Iterator[str]:
+        with self.writer.frame.fn.loop(high, start=low, may_be_empty=True) as loop:
+            yield loop.index
+
+    def _along(
+        self, axis: str, tiles: Sequence[Span], base: str
+    ) -> Iterator[AbstractContextManager[Place]]:
+        """The tiles of a block, to be entered one by one; a part's own, where it is limited."""
+        limit, first = self.limits.get(axis), 0
+        for span in tiles:
+            yield self._tiles(span, base, tiles[0].start, limit, first)
+            first += span.count
 
     @contextmanager
     def _blocks(self, block: Block) -> Iterator[str]:
@@ -163,24 +180,101 @@ class _Job:
                 return pointer
         raise InternalError(f"the kernel has no scratch {name}; the contraction needs it")
 
+    # --- parts
+
+    @contextmanager
+    def _part(self, over: str, units: int, lhs: str, rhs: str, *more: str) -> Iterator[_Part]:
+        """A job of its own for a range of units; `more` are further values that it needs."""
+        split = self.par.split
+        assert split is not None, "threads share this contraction"
+        if over == "pack":
+            split = Split("columns", split.pack)
+            passed, private = [self.c.rhs.buffer, self._panel("rhs")], []
+        else:
+            names = {panel_name(self.c.target, what) for what in ("lhs", "rhs", "sums")}
+            used = {*self.epilogue.buffers, self.c.lhs.buffer, self.c.rhs.buffer}
+            private = private_scratch(self.writer.kernel, self.par)
+            passed = [
+                buffer
+                for buffer in self.writer.frame.pointers
+                if buffer in used or (buffer.mode == "scratch" and buffer.name in names)
+            ]
+        vars = list(self.values)
+        values = [("ptr", lhs), ("ptr", rhs), *(("i64", self.values[var]) for var in vars)]
+        values += [("i64", text) for text in more]
+        with part(self.writer, passed, values, units, split, private) as inside:
+            left, right, *rest = inside.values
+            known = dict(zip(vars, rest, strict=False))
+            epilogue = Epilogue(inside.writer, self.c)
+            job = _Job(inside.writer, self.c, epilogue, self.par, known, self.is_packed, True)
+            if over != "points":
+                axis = "columns" if over == "pack" else over
+                job.limits[axis] = inside.begin, inside.end
+            yield _Part(job, inside, left, right, rest[len(vars) :])
+
+    def _panel(self, what: str) -> Buffer:
+        name = panel_name(self.c.target, what)
+        for buffer in self.writer.frame.pointers:
+            if buffer.name == name and buffer.mode == "scratch":
+                return buffer
+        raise InternalError(f"the kernel has no scratch {name}; the contraction needs it")
+
+    def _is_shared(self, over: str) -> bool:
+        """Whether threads share this axis, and this is not yet a part."""
+        split = self.par.split
+        return split is not None and split.over == over and not self.is_part
+
+    def start(self, lhs: str, rhs: str) -> None:
+        """Everything; threads share what is around the tiles if that is said."""
+        split = self.par.split
+        if split is None or split.over != "points":
+            self.outer(0, lhs, rhs)
+            return
+        self._pack_ahead(0, rhs)
+        vars = self.c.outer[: split.count]
+        units = prod(extent_of(var) for var in vars)
+        with self._part("points", units, lhs, rhs) as share:
+            inside, job = share.inside, share.job
+            with job.writer.frame.fn.loop(inside.end, start=inside.begin) as loop:
+                rest, left, right = loop.index, share.lhs, share.rhs
+                fn = job.writer.frame.fn
+                for var in reversed(vars):
+                    size = extent_of(var)
+                    index = rest if var is vars[0] else fn.value(f"urem i64 {rest}, {size}")
+                    rest = "0" if var is vars[0] else fn.value(f"udiv i64 {rest}, {size}")
+                    left, right = job._outer_moved(var, index, left, right)
+                job.outer(len(vars), left, right)
+
     # --- loops around the tiles
 
-    def outer(self, index: int, lhs: str, rhs: str) -> None:
-        """The variables around the tiles, those that move rhs first."""
+    def _outer_moved(self, var: Var, number: str, lhs: str, rhs: str) -> tuple[str, str]:
+        """The operands at a value of a variable around the tiles."""
+        c = self.c
+        self.values[var] = number
+        left = self._moved(lhs, c.lhs.buffer.dtype, self._times(number, c.lhs.strides[var]))
+        right = self._moved(rhs, c.rhs.buffer.dtype, self._times(number, c.rhs.strides[var]))
+        return left, right
+
+    def _pack_ahead(self, index: int, rhs: str) -> None:
+        """Packs rhs at once where no further variable around the tiles moves it."""
         c = self.c
         stays = not any(c.rhs.strides[var] for var in c.outer[index:])
         if stays and not self.is_packed and c.how.pack_rhs and self._is_whole():
             self.is_packed = True
-            for block in _repeated(self._column_blocks()):
+            for block in repeated(self._column_blocks()):
                 self._pack_rhs(block.tiles, "0", rhs, Depth("0", c.depth_size, True, True))
+
+    def outer(self, index: int, lhs: str, rhs: str) -> None:
+        """The variables around the tiles, those that move rhs first."""
+        c, packed = self.c, self.is_packed
+        self._pack_ahead(index, rhs)
         if index == len(c.outer):
             self._columns(lhs, rhs)
+            self.is_packed = packed
             return
-        var, packed = c.outer[index], self.is_packed
+        var = c.outer[index]
         with self._loop(extent_of(var)) as number:
-            self.values[var] = number
-            left = self._moved(lhs, c.lhs.buffer.dtype, self._times(number, c.lhs.strides[var]))
-            right = self._moved(rhs, c.rhs.buffer.dtype, self._times(number, c.rhs.strides[var]))
+            left, right = self._outer_moved(var, number, lhs, rhs)
             self.outer(index + 1, left, right)
         self.is_packed = packed
 
@@ -192,12 +286,17 @@ class _Job:
         return blocks(column_tiles(self.c), self.c.how.column_block)
 
     def _columns(self, lhs: str, rhs: str) -> None:
+        if self._is_shared("columns"):
+            tiles = sum(span.count for span in column_tiles(self.c))
+            with self._part("columns", tiles, lhs, rhs) as share:
+                share.job._columns(share.lhs, share.rhs)
+            return
         if self.c.how.dot:
             self._dots(lhs, rhs)
             return
-        for block in _repeated(self._column_blocks()):
+        for block in repeated(self._column_blocks()):
             with self._blocks(block) as column:
-                for piece in _pieces(depth_tiles(self.c)):
+                for piece in pieces(depth_tiles(self.c)):
                     self._depth(piece, block, column, lhs, rhs)
 
     def _depth(
@@ -211,19 +310,33 @@ class _Job:
             depth = Depth(start, span.size, is_first, is_last)
             if c.how.pack_rhs and not self.is_packed:
                 self._pack_rhs(block.tiles, column, rhs, depth)
-            for rows in _repeated(blocks(row_tiles(c), c.how.row_block)):
+            if self._is_shared("rows"):
+                self._shared_rows(block, column, depth, lhs, rhs)
+                return
+            for rows in repeated(blocks(row_tiles(c), c.how.row_block)):
                 with self._blocks(rows) as row:
                     if c.how.pack_lhs:
                         self._pack_lhs(rows.tiles, row, lhs, depth)
                     self._block(rows, row, block, column, depth, lhs, rhs)
 
+    def _shared_rows(self, columns: Block, column: str, depth: Depth, lhs: str, rhs: str) -> None:
+        """The rows of tiles in parts, each with panels of lhs of its own."""
+        tiles = row_tiles(self.c)
+        number = sum(span.count for span in tiles)
+        with self._part("rows", number, lhs, rhs, column, depth.at) as share:
+            job, (across, at) = share.job, share.values
+            here = replace(depth, at=at)
+            if self.c.how.pack_lhs:
+                job._pack_lhs(tiles, "0", share.lhs, here)
+            job._block(Block(tiles, 1, 0), "0", columns, across, here, share.lhs, share.rhs)
+
     def _block(
         self, rows: Block, row: str, columns: Block, column: str, depth: Depth, lhs: str, rhs: str
     ) -> None:
-        for wide in columns.tiles:
-            with self._tiles(wide, column, columns.start) as across:
-                for tall in rows.tiles:
-                    with self._tiles(tall, row, rows.start) as down:
+        for wide in self._along("columns", columns.tiles, column):
+            with wide as across:
+                for tall in self._along("rows", rows.tiles, row):
+                    with tall as down:
                         self._tile(down, across, depth, lhs, rhs)
 
     # --- tiles
@@ -231,12 +344,12 @@ class _Job:
     def _functions(self, height: int, width: int) -> Tiles:
         """The micro-kernels for tiles of a size."""
         c = self.c
-        lhs = _strides(c, c.lhs, height if c.how.pack_lhs else None)
-        rhs = _strides(c, c.rhs, padded(width, c.how.lanes) if c.how.pack_rhs else None)
+        lhs = strides(c, c.lhs, height if c.how.pack_lhs else None)
+        rhs = strides(c, c.rhs, padded(width, c.how.lanes) if c.how.pack_rhs else None)
         extents: Sequence[int | None] = [extent_of(var) for var in c.depth] or [1]
         if c.depth_size == 0:
             extents = [*extents[:-1], 0]
-        levels = _joined(
+        levels = joined(
             [Level(*parts) for parts in zip(extents, lhs or [0], rhs or [0], strict=True)]
         )
         if c.how.depth_block:
@@ -258,13 +371,21 @@ class _Job:
         c = self.c
         one = c.lhs if which == "lhs" else c.rhs
         if c.how.pack_lhs if which == "lhs" else c.how.pack_rhs:
-            offset = self._times(place.inside, depth.size)
-            return self._moved(self._scratch(which), one.buffer.dtype, offset)
+            return self._panel_of(which, place, depth)
         var = c.row if which == "lhs" else c.column
         offsets = [self._times(place.at, one.strides[var])]
         if c.depth:
             offsets.append(self._times(depth.at, one.strides[c.depth[-1]]))
         return self._moved(pointer, one.buffer.dtype, *offsets)
+
+    def _panel_of(self, which: str, place: Place, depth: Depth) -> str:
+        """Where the panel of a tile begins; the last vector may reach beyond its end."""
+        dtype = (self.c.lhs if which == "lhs" else self.c.rhs).buffer.dtype
+        offset = self._times(place.inside, depth.size)
+        slack = "0"
+        if which == "lhs" and "rows" in self.limits:
+            slack = self._times(place.number, self.c.how.lanes)
+        return self._moved(self._scratch(which), dtype, offset, slack)
 
     def _tile(self, down: Place, across: Place, depth: Depth, lhs: str, rhs: str) -> None:
         c, fn = self.c, self.writer.frame.fn
@@ -311,16 +432,21 @@ class _Job:
     def _dots(self, lhs: str, rhs: str) -> None:
         """Strips of rows by dot tiles, each followed by its stores."""
         c, fn = self.c, self.writer.frame.fn
+        if self._is_shared("rows"):
+            tiles = sum(span.count for span in row_tiles(c))
+            with self._part("rows", tiles, lhs, rhs) as share:
+                share.job._dots(share.lhs, share.rhs)
+            return
         columns = extent_of(c.column)
         stride = padded(columns, c.how.lanes)
         sums, whole = self._scratch("sums"), Depth("0", c.depth_size, True, True)
-        for tall in row_tiles(c):
-            with self._tiles(tall, "0", 0) as down:
+        for tall in self._along("rows", row_tiles(c), "0"):
+            with tall as down:
                 left = self._operand("lhs", lhs, down, whole)
                 for wide in column_tiles(c):
                     with self._tiles(wide, "0", 0) as across:
-                        functions = self._functions(tall.size, wide.size)
-                        name = functions.dot(tall.size, wide.size, stride)
+                        functions = self._functions(down.size, wide.size)
+                        name = functions.dot(down.size, wide.size, stride)
                         right = self._operand("rhs", rhs, across, whole)
                         place = self._moved(sums, self.epilogue.dtype, across.at)
                         pointers = [("ptr", text) for text in (left, right, place)]
@@ -330,15 +456,22 @@ class _Job:
     # --- packing
 
     def _pack_rhs(self, tiles: Sequence[Span], base: str, rhs: str, depth: Depth) -> None:
-        for tile in tiles:
-            with self._tiles(tile, base, tiles[0].start) as across:
-                stride = padded(tile.size, self.c.how.lanes)
+        split = self.par.split
+        if split is not None and split.pack and not self.is_part:
+            number = sum(span.count for span in tiles)
+            with self._part("pack", number, rhs, rhs, base, depth.at) as share:
+                column, at = share.values
+                share.job._pack_rhs(tiles, column, share.rhs, replace(depth, at=at))
+            return
+        for tile in self._along("columns", tiles, base):
+            with tile as across:
+                stride = padded(across.size, self.c.how.lanes)
                 self._pack("rhs", rhs, across, stride, depth)
 
     def _pack_lhs(self, tiles: Sequence[Span], base: str, lhs: str, depth: Depth) -> None:
-        for tile in tiles:
-            with self._tiles(tile, base, tiles[0].start) as down:
-                self._pack("lhs", lhs, down, tile.size, depth)
+        for tile in self._along("rows", tiles, base):
+            with tile as down:
+                self._pack("lhs", lhs, down, down.size, depth)
 
     def _pack(self, which: str, pointer: str, place: Place, stride: int, depth: Depth) -> None:
         """Packs the panel of one tile."""
@@ -350,7 +483,7 @@ class _Job:
         module, target = self.writer.frame.fn.module, self.writer.frame.target
         packing = Packing(module, target, dtype, across, along, which == "rhs", c.how.lanes)
         source = self._moved(pointer, dtype, self._times(place.at, across))
-        panel = self._moved(self._scratch(which), dtype, self._times(place.inside, depth.size))
+        panel = self._panel_of(which, place, depth)
         if c.how.depth_block or not c.depth:
             source = self._moved(source, dtype, self._times(depth.at, along))
             self._pack_run(packing, source, panel, place.size, stride, depth.size)
@@ -421,68 +554,12 @@ class _Job:
             fn.call("void", name, *pointers, ("i64", "1"), declare=False)
 
 
-def _repeated(parts: Sequence[tuple[Span, ...]]) -> list[Block]:
-    """Blocks, equal neighbours as one."""
-    found: list[Block] = []
-    for tiles in parts:
-        if not tiles:
-            continue
-        if found:
-            last = found[-1]
-            stride = tiles[0].start - last.start if last.count == 1 else last.stride
-            shift = stride * last.count
-            moved = tuple(Span(t.start + shift, t.count, t.size) for t in last.tiles)
-            if moved == tiles:
-                found[-1] = Block(last.tiles, last.count + 1, stride)
-                continue
-        found.append(Block(tiles, 1, 0))
-    return found
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A job for a range of units, the operands as it knows them, and further values."""
 
-
-def _pieces(spans: Sequence[Span]) -> list[tuple[Span, bool, bool]]:
-    """Spans of blocks with whether they are the first and the last; these stand alone."""
-    single: list[Span] = []
-    total = sum(span.count for span in spans)
-    seen = 0
-    for span in spans:
-        cuts = {0, span.count}
-        if seen == 0:
-            cuts.add(1)
-        if seen + span.count == total:
-            cuts.add(span.count - 1)
-        order = sorted(cuts)
-        for low, high in pairwise(order):
-            single.append(Span(span.start + low * span.size, high - low, span.size))
-        seen += span.count
-    last = len(single) - 1
-    return [(span, number == 0, number == last) for number, span in enumerate(single)]
-
-
-def _strides(c: Contraction, one: Access, panel: int | None) -> list[int]:
-    """Elements by which a tile's operand moves with each contracted variable."""
-    if panel is None:
-        return [one.strides[var] for var in c.depth]
-    found: list[int] = []
-    step = panel
-    for var in reversed(c.depth):
-        found.append(step)
-        step *= extent_of(var)
-    return found[::-1]
-
-
-def _joined(levels: Sequence[Level]) -> list[Level]:
-    """Levels, neighbours as one where both operands run through them as one."""
-    found: list[Level] = []
-    for level in levels:
-        extent = level.extent
-        if found and extent is not None:
-            outer = found[-1]
-            if (
-                outer.extent is not None
-                and outer.lhs == level.lhs * extent
-                and outer.rhs == level.rhs * extent
-            ):
-                found[-1] = Level(outer.extent * extent, level.lhs, level.rhs)
-                continue
-        found.append(level)
-    return found
+    job: _Job
+    inside: Part
+    lhs: str
+    rhs: str
+    values: list[str]

@@ -140,7 +140,7 @@ class Epilogue:
         frame = Frame(fn, self.writer.frame.target, pointers, "%status")
         for number, var in enumerate(self.vars):
             frame.bind(var, f"%x{number}")
-        return type(self.writer)(self.writer.kernel, frame)
+        return self.writer.inside(frame)
 
     # --- sums in registers
 

@@ -9,7 +9,7 @@ Reductions are in `reduce.py`, sorting is in `sort.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 
@@ -19,6 +19,7 @@ from diffc.codegen.emit.frame import INDEX_LIMIT, Frame, Lanes, Value
 from diffc.codegen.emit.memory import Condition, Memory, Place
 from diffc.codegen.emit.numbering import Numbering, is_long
 from diffc.codegen.emit.reduce import write_contract, write_sweep
+from diffc.codegen.emit.shares import Part, part_of_nest
 from diffc.codegen.emit.sort import write_sort
 from diffc.codegen.emit.text import ModuleText, constant, vector_type
 from diffc.codegen.loops.contraction import is_tiled
@@ -40,7 +41,7 @@ from diffc.codegen.loops.scratch import WORKSPACE, scratch_in_arena, scratch_on_
 from diffc.codegen.loops.walk import operands, statements, stored
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.errors import InternalError
-from diffc.ir.index import Var
+from diffc.ir.index import Var, unravel
 
 __all__ = ["KernelWriter", "write_kernel"]
 
@@ -57,10 +58,12 @@ class KernelWriter:
         memory: Accesses.
         evaluator: Expressions.
         workspace: Pointer to memory for sorting.
+        attributes: Type and attributes of each buffer's pointer, where they are known.
     """
 
     __slots__ = (
         "_fresh",
+        "attributes",
         "evaluator",
         "frame",
         "kernel",
@@ -69,14 +72,25 @@ class KernelWriter:
         "workspace",
     )
 
-    def __init__(self, kernel: Kernel, frame: Frame, workspace: str = "null") -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        frame: Frame,
+        attributes: Mapping[Buffer, str] | None = None,
+    ) -> None:
         self.kernel = kernel
-        self.workspace = workspace
+        works = [text for buffer, text in frame.pointers.items() if buffer.name == WORKSPACE]
+        self.workspace = works[0] if works else "null"
+        self.attributes = {} if attributes is None else dict(attributes)
         self.frame = frame
         self.numbering = Numbering()
         self.memory = Memory(frame)
         self.evaluator = Evaluator(frame, self.numbering, self.memory)
         self._fresh = 0
+
+    def inside(self, frame: Frame) -> KernelWriter:
+        """A writer for a function of its own with parts of this kernel."""
+        return KernelWriter(self.kernel, frame, self.attributes)
 
     def fresh_var(self, extent: int) -> Var:
         """A loop variable that the kernel does not have."""
@@ -161,16 +175,52 @@ class KernelWriter:
             write_contraction(self, stmt)
             return
         stores = stored(stmt.body)
-        is_vector = isinstance(stmt.how, Vector) and self.frame.lanes is None
-        self._nest(stmt, 0, len(stmt.vars) - is_vector, stores)
+        plain = len(stmt.vars) - (isinstance(stmt.how, Vector) and self.frame.lanes is None)
+        split = stmt.split
+        if split is None:
+            self._nest(stmt, 0, plain, stores)
+        elif split.over == "points":
+            extents = tuple(map(extent_of, stmt.vars[: split.count]))
+            with part_of_nest(self, stmt, prod(extents)) as part:
+                part.writer.points(stmt, extents, plain, part)
+        else:
+            assert stmt.how is not None, "only vectors are dealt out as such"
+            whole = extent_of(stmt.vars[-1]) // stmt.how.lanes
+            with part_of_nest(self, stmt, whole) as part:
+                part.writer.strips(stmt, plain, part)
 
-    def _nest(self, stmt: Par, level: int, plain: int, stores: frozenset[Buffer]) -> None:
+    def points(self, stmt: Par, extents: tuple[int, ...], plain: int, part: Part) -> None:
+        """Writes a part whose units are points of the first variables of a nest."""
+        stores, frame = stored(stmt.body), self.frame
+        flat = stmt.vars[0] if len(extents) == 1 else self.fresh_var(prod(extents))
+        with frame.level(stores=stores), frame.fn.loop(part.end, start=part.begin) as loop:
+            frame.bind(flat, loop.index)
+            if len(extents) > 1:
+                for var, index in zip(stmt.vars, unravel(flat, extents), strict=False):
+                    frame.alias(var, index)
+            self._nest(stmt, len(extents), plain, stores)
+
+    def strips(self, stmt: Par, plain: int, part: Part) -> None:
+        """Writes a part whose units are vectors of the last variable of a nest."""
+        self._nest(stmt, 0, plain, stored(stmt.body), part)
+
+    def _nest(
+        self,
+        stmt: Par,
+        level: int,
+        plain: int,
+        stores: frozenset[Buffer],
+        part: Part | None = None,
+    ) -> None:
         if level < plain:
             with self.loop(stmt.vars[level], stores):
-                self._nest(stmt, level + 1, plain, stores)
+                self._nest(stmt, level + 1, plain, stores, part)
         elif level < len(stmt.vars):
             assert stmt.how is not None
-            self._vectors(stmt, stmt.vars[level], stmt.how.lanes, stores)
+            if part is None:
+                self._vectors(stmt, stmt.vars[level], stmt.how.lanes, stores)
+            else:
+                self._strip(stmt, stmt.vars[level], stmt.how.lanes, stores, part)
         else:
             self.body(stmt.body)
 
@@ -197,6 +247,28 @@ class KernelWriter:
             with frame.level(stores=stores):
                 rest = extent - whole
                 self._chunk(stmt, var, str(whole), round_up(rest), rest)
+
+    def _strip(
+        self, stmt: Par, var: Var, lanes: int, stores: frozenset[Buffer], part: Part
+    ) -> None:
+        """The vectors of a part; the last one has the points that fill no vector too."""
+        frame, fn, extent = self.frame, self.frame.fn, extent_of(var)
+        units = extent // lanes
+        rest = extent - units * lanes
+        start, stop = fn.scaled(part.begin, lanes), fn.scaled(part.end, lanes)
+        is_last = fn.value(f"icmp eq i64 {part.end}, {units}") if rest else ""
+        if rest and self._is_long(stmt):
+            stop = fn.value(f"select i1 {is_last}, i64 {extent}, i64 {stop}")
+            with frame.level(stores=stores), fn.loop(stop, start=start, step=lanes) as loop:
+                mask = self._below(loop.index, extent, lanes)
+                frame.bind_lanes(Lanes(var, loop.index, lanes, mask=mask, is_aligned=True))
+                self.body(stmt.body)
+            return
+        with frame.level(stores=stores), fn.loop(stop, start=start, step=lanes) as loop:
+            self._chunk(stmt, var, loop.index, lanes, lanes)
+        if rest:
+            with frame.level(stores=stores, is_conditional=True), fn.when(is_last):
+                self._chunk(stmt, var, str(units * lanes), round_up(rest), rest)
 
     def _is_long(self, stmt: Par) -> bool:
         """Whether a nest is long, and masks of any kind are cheap for it."""
@@ -314,12 +386,14 @@ def write_kernel(
     """
     parameters: list[tuple[str, str]] = []
     pointers: dict[Buffer, str] = {}
+    known: dict[Buffer, str] = {}
     for number, buffer in enumerate(kernel.params):
         align = alignments[number] if alignments else ITEM_BYTES[buffer.dtype]
         attributes = "ptr" if is_aliased else "ptr noalias"
         if buffer.mode == "in" and not is_aliased:
             attributes += " readonly"
-        parameters.append((f"{attributes} align {align}", f"%p{number}"))
+        known[buffer] = f"{attributes} align {align}"
+        parameters.append((known[buffer], f"%p{number}"))
         pointers[buffer] = f"%p{number}"
     for number, buffer in enumerate(scratch_in_arena(kernel)):
         parameters.append(("ptr noalias align 64", f"%s{number}"))
@@ -330,7 +404,7 @@ def write_kernel(
     for buffer in scratch_on_stack(kernel):
         nbytes = max(1, prod(buffer.shape) * ITEM_BYTES[buffer.dtype])
         pointers[buffer] = fn.value(f"alloca [{nbytes} x i8], align 64")
-    works = [text for buffer, text in pointers.items() if buffer.name == WORKSPACE]
-    writer = KernelWriter(kernel, Frame(fn, target, pointers), *works)
+    known |= {buffer: "ptr noalias align 64" for buffer in pointers if buffer not in known}
+    writer = KernelWriter(kernel, Frame(fn, target, pointers), known)
     writer.body(kernel.body)
     fn.ret()

@@ -27,6 +27,8 @@ __all__ = ["Computed", "Condition", "Memory", "Place"]
 Computed = tuple[Value, int]
 
 GATHER_LIMIT = 2**30
+STATUS_LIMIT = 2**62
+"""The status slot holds 0, or this less the least status that was met."""
 PICKED_STRIDE = 4
 
 
@@ -456,13 +458,16 @@ class Memory:
         return Value(text, lanes), Value(inside, lanes)
 
     def report(self, inside: Value, depth: int, where: Condition, status: int) -> None:
-        """Sets the status slot (unless it is set) if an index was out of bounds where it counts.
+        """Reports a status if an index was out of bounds where it counts.
+
+        Threads may do so at once: the slot keeps the greatest of `STATUS_LIMIT - status`, which
+        stands for the least status, whoever comes first.
 
         Args:
             inside: Whether it was in bounds.
             depth: Depth of the level that knows that.
             where: Where it counts.
-            status: What to set.
+            status: What to report.
         """
         depth = max(depth, where.depth, self.frame.bound.load_floor)
         key = "reported", inside.text, where.uniform, where.varying, status
@@ -487,11 +492,8 @@ class Memory:
             if lanes is not None and where.varying is not None:
                 bad = fn.value(f"and i1 {bad}, {self.any_lane(where.varying)}")
         with fn.when(bad, unlikely=True):
-            slot = self.frame.status
-            old = fn.load("i64", slot, 8)
-            is_unset = fn.value(f"icmp eq i64 {old}, 0")
-            new = fn.value(f"select i1 {is_unset}, i64 {status}, i64 {old}")
-            fn.store("i64", new, slot, 8)
+            code, slot = STATUS_LIMIT - status, self.frame.status
+            fn.value(f"atomicrmw umax ptr {slot}, i64 {code} monotonic, align 8")
 
 
 def _zero(lanes: int) -> str:

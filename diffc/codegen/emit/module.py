@@ -1,9 +1,10 @@
 """A native module to LLVM text: routines that run kernels on addresses; the entry and its ABI.
 
 The entry is `i64 @NAME(ptr inputs, ptr outputs, ptr arena)`, where `inputs` and `outputs` are
-arrays of pointers; it returns the status. Every other routine is an internal function of its input
-pointers, output pointers, arena and status slot. Kernels that are equal up to the names of their
-buffers are one function. Constants are globals of this module.
+arrays of pointers; it returns the status. Where threads share kernels it has a further argument,
+`i64 threads`: how many may (0: as many as the pool is set to). Every other routine is an internal
+function of its input pointers, output pointers, arena and status slot. Kernels that are equal up to
+the names of their buffers are one function. Constants are globals of this module.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from diffc.codegen.emit.kernel import write_kernel
+from diffc.codegen.emit.memory import STATUS_LIMIT
+from diffc.codegen.emit.shares import THREADS_AT
 from diffc.codegen.emit.text import FunctionText, ModuleText
 from diffc.codegen.loops.failure import stops
 from diffc.codegen.loops.key import kernel_key
@@ -61,18 +64,19 @@ class _Writer:
         for number, data in enumerate(self.module.constants):
             self._constant(number, data)
         entry = self.module.entry
-        fn = self.text.function(
-            name,
-            "i64",
-            [
-                ("ptr noalias readonly", "%inputs"),
-                ("ptr noalias readonly", "%outputs"),
-                ("ptr", "%arena"),
-            ],
-            attributes=self.target.attributes,
-        )
-        status = fn.value("alloca i64, align 8")
+        parameters = [
+            ("ptr noalias readonly", "%inputs"),
+            ("ptr noalias readonly", "%outputs"),
+            ("ptr", "%arena"),
+        ]
+        is_shared = self.module.has_shares
+        if is_shared:
+            parameters.append(("i64", "%threads"))
+        fn = self.text.function(name, "i64", parameters, attributes=self.target.attributes)
+        status = fn.value(f"alloca {'[2 x i64]' if is_shared else 'i64'}, align 8")
         fn.store("i64", "0", status, 8)
+        if is_shared:
+            fn.store("i64", "%threads", fn.gep(status, THREADS_AT), 8)
         inputs = [_element(fn, "%inputs", number) for number in range(entry.inputs)]
         outputs = [_element(fn, "%outputs", number) for number in range(entry.outputs)]
         call = _Call(fn, inputs, outputs, "%arena", status, aligned=True)
@@ -81,7 +85,8 @@ class _Writer:
             if position in before:
                 _stop_on_failure(call)
             self._step(call, step)
-        fn.ret("i64", fn.load("i64", status, 8))
+        code = fn.load("i64", status, 8)
+        fn.ret("i64", _number(fn, code) if self.module.messages else code)
         return self.text.text()
 
     def _constant(self, number: int, data: bytes) -> None:
@@ -286,8 +291,15 @@ def _stop_on_failure(call: _Call) -> None:
     stop, go_on = fn.fresh_label("stop"), fn.fresh_label("go")
     fn.branch(fn.value(f"icmp ne i64 {code}, 0"), stop, go_on)
     fn.label(stop)
-    fn.ret("i64", code)
+    fn.ret("i64", _number(fn, code))
     fn.label(go_on)
+
+
+def _number(fn: FunctionText, code: str) -> str:
+    """The status that the slot stands for."""
+    number = fn.value(f"sub i64 {STATUS_LIMIT}, {code}")
+    is_fine = fn.value(f"icmp eq i64 {code}, 0")
+    return fn.value(f"select i1 {is_fine}, i64 0, i64 {number}")
 
 
 def _element(fn: FunctionText, array: str, number: int) -> str:

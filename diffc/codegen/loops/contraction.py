@@ -270,6 +270,9 @@ def workspace(par: Par) -> tuple[Buffer, ...]:
     if how.pack_lhs:
         name = panel_name(c.target, "lhs")
         size = tallest * deepest + how.lanes  # the last vector may reach beyond the last row
+        if par.split is not None:  # a place for every tile: several are packed at once
+            tiles = sum(span.count for span in row_tiles(c))
+            size = extent_of(c.row) * deepest + tiles * how.lanes
         found.append(Buffer(name, c.lhs.buffer.dtype, (size,), "scratch"))
     if how.depth_block:
         size = extent_of(c.row) * widest

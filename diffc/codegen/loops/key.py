@@ -90,7 +90,8 @@ class _Key:
     def statement(self, stmt: Stmt) -> Key:
         if isinstance(stmt, Par):
             lanes = None if stmt.how is None else stmt.how.lanes
-            return "par", stmt.vars, lanes, self.body(stmt.body)
+            split = None if stmt.split is None else astuple(stmt.split)
+            return "par", stmt.vars, lanes, split, self.body(stmt.body)
         if isinstance(stmt, For):
             return "for", stmt.var, stmt.reverse, self.body(stmt.body)
         if isinstance(stmt, Sweep):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal as Choice
 
-from diffc.codegen.loops.nodes import Kernel
+from diffc.codegen.loops.nodes import Kernel, Par
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +146,33 @@ class Module:
     messages: tuple[tuple[str, str], ...]
     aliases: dict[int, int]
     guards: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether there is a kernel that threads share."""
+        known: set[int] = set()
+        stack = [self.entry]
+        while stack:
+            routine = stack.pop()
+            if id(routine) in known:
+                continue
+            known.add(id(routine))
+            for step in routine.steps:
+                if isinstance(step, Launch) and is_shared(step.kernel):
+                    return True
+                stack += routines_of(step)
+        return False
+
+
+def is_shared(kernel: Kernel) -> bool:
+    """Whether threads share a nest of a kernel."""
+    return any(isinstance(stmt, Par) and stmt.split is not None for stmt in kernel.body)
+
+
+def routines_of(step: Step) -> tuple[Routine, ...]:
+    """The routines that a step calls."""
+    if isinstance(step, Invoke | Repeat):
+        return (step.routine,)
+    if isinstance(step, Select):
+        return step.routines
+    return (step.test, step.body) if isinstance(step, Cycle) else ()

@@ -174,12 +174,33 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """How a Par is dealt out to threads, in shares of whole units.
+
+    ``over``, the units: ``points`` of the first ``count`` variables (row-major), ``vectors`` of the
+    last variable, or ``rows`` or ``columns`` of a contraction's tiles. A share has at least
+    ``grain`` units and at most ``most`` (0: any number). ``pack``: the least share, in tiles, of
+    packing rhs (0: in one thread). No bit of a result depends on any of it.
+    """
+
+    over: Choice["points", "vectors", "rows", "columns"]
+    grain: int
+    count: int = 0
+    most: int = 0
+    pack: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Par(Stmt):
-    """All points of the product of ``vars`` (row-major), in any order."""
+    """All points of the product of ``vars`` (row-major), in any order.
+
+    ``split``: threads share it, where it stands directly in a kernel.
+    """
 
     vars: tuple[Var, ...]
     body: tuple[Stmt, ...]
     how: Vector | None = None
+    split: Split | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,42 +2,99 @@
 
 A kernel is called with one address per parameter, followed by one per buffer that
 `scratch_in_arena` lists. Sorting needs a workspace, which stands at the end of the scratch.
+
+A nest that threads share keeps what only it uses on the stack of each share.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 
-from diffc.codegen.loops.nodes import Buffer, Kernel, Sort
-from diffc.codegen.loops.walk import statements
+from diffc.codegen.loops.contraction import contraction, is_tiled, panel_name, workspace
+from diffc.codegen.loops.nodes import Buffer, Kernel, Par, Sort, Stmt
+from diffc.codegen.loops.walk import buffers, statements
 from diffc.codegen.targets import ITEM_BYTES
 
-__all__ = ["STACK_BYTES", "WORKSPACE", "scratch_in_arena", "scratch_on_stack"]
+__all__ = [
+    "PRIVATE_BYTES",
+    "STACK_BYTES",
+    "WORKSPACE",
+    "nbytes_of",
+    "private_scratch",
+    "scratch_in_arena",
+    "scratch_of",
+    "scratch_on_stack",
+]
 
 STACK_BYTES = 16 * 1024
+PRIVATE_BYTES = 128 * 1024
 WORKSPACE = "~workspace"
 
 
-def _workspace(kernel: Kernel) -> list[Buffer]:
+def nbytes_of(buffer: Buffer) -> int:
+    """Bytes of a buffer, in whole lines."""
+    return (prod(buffer.shape) * ITEM_BYTES[buffer.dtype] + 63) // 64 * 64
+
+
+def _workspace(body: Iterable[Stmt]) -> list[Buffer]:
     """Room for two copies of the keys and positions of the longest row that is sorted."""
     nbytes = 0
-    for stmt in statements(kernel.body):
+    for stmt in statements(body):
         if isinstance(stmt, Sort):
             assert isinstance(stmt.var.extent, int)
             nbytes = max(nbytes, 2 * stmt.var.extent * (8 + ITEM_BYTES[stmt.keys.dtype]))
     return [Buffer(WORKSPACE, "u8", (nbytes,), "scratch")] if nbytes else []
 
 
+def scratch_of(kernel: Kernel, stmt: Stmt) -> list[Buffer]:
+    """The scratch of a kernel that a statement uses, by access or as a contraction's workspace."""
+    used = buffers((stmt,))
+    tiled = (s for s in statements((stmt,)) if isinstance(s, Par) and is_tiled(s))
+    names = {buffer.name for par in tiled for buffer in workspace(par)}
+    return [buffer for buffer in kernel.scratch if buffer in used or buffer.name in names]
+
+
+def private_scratch(kernel: Kernel, stmt: Par) -> list[Buffer]:
+    """The scratch that each share of a nest has for itself; a workspace for sorting is new."""
+    assert stmt.split is not None, "threads share this nest"
+    others = {b for other in kernel.body if other is not stmt for b in scratch_of(kernel, other)}
+    own = [buffer for buffer in scratch_of(kernel, stmt) if buffer not in others]
+    if is_tiled(stmt):
+        common = _common(stmt)
+        return [buffer for buffer in own if buffer.name not in common]
+    return [*own, *_workspace((stmt,))]
+
+
+def _common(stmt: Par) -> set[str]:
+    """Names of the panels that the shares of a contraction have in common."""
+    c = contraction(stmt)
+    assert stmt.split is not None
+    over_tiles = stmt.split.over != "points"
+    found: set[str] = set()
+    if over_tiles or not any(c.rhs.strides[var] for var in c.outer):
+        found.add(panel_name(c.target, "rhs"))
+    if over_tiles:
+        found.add(panel_name(c.target, "lhs"))
+    if over_tiles and not c.how.dot:
+        found.add(panel_name(c.target, "sums"))
+    return found
+
+
 def _split(kernel: Kernel) -> tuple[list[Buffer], list[Buffer]]:
+    shared = [stmt for stmt in kernel.body if isinstance(stmt, Par) and stmt.split is not None]
+    private = {buffer for stmt in shared for buffer in private_scratch(kernel, stmt)}
+    rest = _workspace(stmt for stmt in kernel.body if stmt not in shared)
     stack: list[Buffer] = []
     arena: list[Buffer] = []
     used = 0
-    for buffer in (*kernel.scratch, *_workspace(kernel)):
-        nbytes = prod(buffer.shape) * ITEM_BYTES[buffer.dtype]
-        padded = (nbytes + 63) // 64 * 64
-        if used + padded <= STACK_BYTES:
+    for buffer in (*kernel.scratch, *rest):
+        if buffer in private:
+            continue
+        nbytes = nbytes_of(buffer)
+        if used + nbytes <= STACK_BYTES:
             stack.append(buffer)
-            used += padded
+            used += nbytes
         else:
             arena.append(buffer)
     return stack, arena

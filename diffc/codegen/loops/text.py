@@ -32,6 +32,7 @@ from diffc.ir.text import scalar_text
 TO_BOOL = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "is_nan", "is_inf", "is_finite"))
 TILE_FIELDS = ("rows", "vectors", "lanes", "unroll", "row_block", "column_block", "depth_block")
 TILE_FLAGS = ("pack_lhs", "pack_rhs", "dot")
+SPLIT_FIELDS = ("grain", "count", "most", "pack")
 
 
 # --- printing ---------------------------------------------------------------------------------
@@ -84,8 +85,7 @@ class _Printer:
             self._lets(expr, indent)
         match stmt:
             case n.Par():
-                how = "" if stmt.how is None else f" with vector={stmt.how.lanes}"
-                self.lines.append(f"{indent}par {_vars(stmt.vars)}{how} {{")
+                self.lines.append(f"{indent}par {_vars(stmt.vars)}{_how(stmt)} {{")
                 self._inside(stmt.vars, stmt.body, indent + "  ")
                 self.lines.append(indent + "}")
             case n.For():
@@ -182,6 +182,18 @@ def _vars(vars: tuple[Var, ...]) -> str:
 
 def _indices(indices: tuple[Dim, ...]) -> str:
     return ", ".join(map(str, indices))
+
+
+def _how(par: n.Par) -> str:
+    parts = [] if par.how is None else [f"vector={par.how.lanes}"]
+    if par.split is not None:
+        parts.append(f"split={par.split.over}")
+        parts += [
+            f"{name}={getattr(par.split, name)}"
+            for name in SPLIT_FIELDS
+            if getattr(par.split, name)
+        ]
+    return f" with {' '.join(parts)}" if parts else ""
 
 
 def _tile(tile: n.Tile) -> str:
@@ -357,13 +369,9 @@ class _Parser:
     def _stmt(self) -> n.Stmt:
         if self.accept("par"):
             vars = self._take_vars()
-            how = None
-            if self.accept("with"):
-                self.expect("vector")
-                self.expect("=")
-                how = n.Vector(int(self.take("number")))
+            how, split = self._how() if self.accept("with") else (None, None)
             self.expect("{")
-            return n.Par(vars, self._body(), how)
+            return n.Par(vars, self._body(), how, split)
         if self.accept("for"):
             (var,) = self._take_vars()
             reverse = self.accept("reverse")
@@ -432,6 +440,23 @@ class _Parser:
         self.expect(")")
         how = self._tile() if self.accept("with") else None
         return n.Contract(target, vars, lhs, rhs, how)
+
+    def _how(self) -> tuple[n.Vector | None, n.Split | None]:
+        how = n.Vector(self._setting("vector")) if self.peek("vector") else None
+        if not self.accept("split"):
+            return how, None
+        self.expect("=")
+        over: Any = self.take("name")
+        settings: dict[str, int] = {}
+        while self.tokens[self.at][1] in SPLIT_FIELDS:
+            name = self.tokens[self.at][1]
+            settings[name] = self._setting(name)
+        return how, n.Split(over, **settings)
+
+    def _setting(self, name: str) -> int:
+        self.expect(name)
+        self.expect("=")
+        return int(self.take("number"))
 
     def _tile(self) -> n.Tile:
         settings: dict[str, Any] = {}

@@ -7,13 +7,15 @@ from math import prod
 import numpy as np
 
 from diffc.codegen.emit.kernel import write_kernel
+from diffc.codegen.emit.memory import STATUS_LIMIT
 from diffc.codegen.emit.text import ModuleText
 from diffc.codegen.loops import interpret
+from diffc.codegen.loops.module import is_shared
 from diffc.codegen.loops.nodes import Apply, Buffer, Const, Kernel
 from diffc.codegen.loops.scratch import scratch_in_arena
 from diffc.codegen.targets import ITEM_BYTES
 from diffc.codegen.tile import tile
-from diffc.runtime import build
+from diffc.runtime import build, pool
 from diffc.runtime.target import host
 
 HOST = host()
@@ -46,7 +48,8 @@ def compiled(kernel: Kernel, target=HOST, tiled: bool = True, aliased: bool = Fa
         kernel = tile(kernel, target)
     module = ModuleText()
     write_kernel(module, kernel, "kernel", target, is_aliased=aliased, is_internal=False)
-    library = build.build(module.text(), ("kernel",), target)
+    imports = pool.imports() if is_shared(kernel) else None
+    library = build.build(module.text(), ("kernel",), target, imports)
     arena = [
         np.zeros(prod(buffer.shape) * ITEM_BYTES[buffer.dtype] + 64, np.uint8)
         for buffer in scratch_in_arena(kernel)
@@ -55,12 +58,12 @@ def compiled(kernel: Kernel, target=HOST, tiled: bool = True, aliased: bool = Fa
     function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * count)(library.address("kernel"))
 
     def call(*arrays: np.ndarray) -> int:
-        status = ctypes.c_int64(0)
+        status = (ctypes.c_int64 * 2)()  # the slot, and how many threads may share the kernel
         pointers = [array.ctypes.data for array in arrays]
         pointers += [array.ctypes.data + -array.ctypes.data % 64 for array in arena]
         function(*pointers, ctypes.addressof(status))
         assert library is not None
-        return status.value
+        return STATUS_LIMIT - status[0] if status[0] else 0
 
     return call
 
