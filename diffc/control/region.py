@@ -208,8 +208,7 @@ def settle(
             raise ShapeError(
                 f"{path} of {what} starts as {start.aval} and comes back as {aval}",
                 location=line(),
-                hint="start from an array of the shape and dtype that the step returns, or "
-                "convert what it returns with astype",
+                hint="start from an array of the shape and dtype that the step returns",
             )
     refuse_writes(
         traced, f"the body of {what}", "return the new array as part of the carry", len(carry)
