@@ -32,10 +32,11 @@ from diffc.convert.state import (
     wrapped,
 )
 from diffc.convert.steps import Steps
-from diffc.ir.graph import Builder, Graph, Operand, literal
+from diffc.ir.graph import Builder, Graph, Literal, Operand, Value, literal
 from diffc.jitted import abstract_leaf
 from diffc.ops.branching import default_slots
 from diffc.trace import Abstract, Traced, Tracer, emit, trace_flat
+from diffc.trace import operands as o
 from diffc.trace.arguments import argument, tracer
 from diffc.trace.context import current
 from diffc.trace.tracer import read, write
@@ -85,6 +86,7 @@ class _Cycle:
         self.structures: list[tree.TreeDef] = []
         self.slots: dict[Slot, Abstract] = {}
         self.cells: dict[int, Tracer] = {}
+        self.initial: dict[Slot, Any] = {}  # operands: later writes don't change them
         self.last: dict[Slot, Any] = {}  # what a trip leaves
         self.joined: set[Slot] = set()  # which a trip leaves as one array
         for i, value in enumerate(self.before):
@@ -239,6 +241,7 @@ class _Cycle:
             if slot not in self.slots:
                 given = abstract_leaf(_array(leaf))
                 self.slots[slot] = Abstract(given.aval, given.weak, given.scalar)
+                self.initial[slot] = read(leaf) if isinstance(leaf, Tracer) else leaf
                 is_new = True
         for i in self._returned:
             self._adopt(i, trip.values[i])
@@ -347,9 +350,11 @@ class _Cycle:
 
     def _initial(self, slot: Slot, given: Abstract) -> Any:
         i, k = slot
-        leaf = self.leaves[i][k]
+        leaf = self.initial.get(slot, self.leaves[i][k])
         if leaf is None:
             return literal(0, given.aval)
+        if isinstance(leaf, Value | Literal):
+            return o.cast(leaf, given.aval.dtype)
         found = argument(leaf)
         assert found is not None
         return found.to(given.aval.dtype, given.aval.shape)
