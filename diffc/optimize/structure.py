@@ -366,12 +366,12 @@ def _gather_one_per_row(
     if params["mode"] not in ("clip", "check") or x.aval.ndim != 2 or len(indices) != 2:
         return None
     eqn = x.eqn if isinstance(x, Value) else None
-    if eqn is None or not isinstance(eqn.op.body, Map):
-        return None
     rows, columns = indices
-    if made_by(rows, "iota") is None or rows.aval.shape != x.aval.shape[:1]:
+    if eqn is None or made_by(rows, "iota") is None or rows.aval.shape != x.aval.shape[:1]:
         return None
     if not _counts_to(x.aval.shape[0], rows.aval):
+        return None
+    if not isinstance(eqn.op.body, Map):
         return None
     whole = [part for part in eqn.operands if _along(part) is None]
     if not whole:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Literal as Choice
 
-from diffc.ir.graph import Eqn, Operand
+from diffc.ir.graph import Eqn, Operand, Value
 from diffc.ir.index import TRUE, Dim, Guard
 from diffc.ops.declare import Fold, Generate, Map, Move, Op, Regional, Special
 
@@ -62,6 +62,25 @@ def may_fail(eqn: Eqn) -> bool:
     if eqn.params.get("mode") == "check":
         return True
     return any(may_fail(inner) for region in eqn.regions for inner in region.eqns)
+
+
+def checks_reads(eqn: Eqn, operand: Operand) -> bool:
+    """Whether the equation checks where it reads the operand.
+
+    The bounds are those of memory, so that a view has to be stored first; not so a reshape, which
+    is the same memory under another shape.
+    """
+    return is_indexed(eqn) and operand is eqn.operands[0] and eqn.params.get("mode") == "check"
+
+
+def unshaped(value: Value) -> Value:
+    """The value of which this one is a reshape, or the value itself."""
+    while value.eqn is not None and value.eqn.op.name == "reshape":
+        (operand,) = value.eqn.operands
+        if not isinstance(operand, Value):
+            break
+        value = operand
+    return value
 
 
 def reads_memory(eqn: Eqn, operand: Operand) -> bool:

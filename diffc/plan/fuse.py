@@ -23,7 +23,7 @@ from typing import Literal as Choice
 
 from diffc.ir.graph import Eqn, Graph, Operand, Value
 from diffc.ir.index import Dim, Var, free, ravel, size, unravel
-from diffc.plan.forms import Kind, access, is_table, kind_of
+from diffc.plan.forms import Kind, access, checks_reads, is_table, kind_of, unshaped
 
 Form = Choice["map", "rows", "contract", "solo", "region"]
 Coords = tuple[Dim, ...]
@@ -156,12 +156,17 @@ class Fusion:
     # --- what an equation reads ---------------------------------------------------------------
 
     def _must_lie_in_memory(self, eqn: Eqn) -> bool:
-        """Whether a view or source is an output or an operand of a region."""
+        """Whether a view or source is an output, an operand of a region, or read with a check."""
         if is_table(eqn):
             return False
         if eqn.result in self.outputs:
             return True
-        return any(self.kinds[user] == "region" for user in self.users.get(eqn.result, ()))
+        root = unshaped(eqn.result).eqn
+        is_view = root is not None and self.kinds[root] in ("view", "source")
+        return any(
+            self.kinds[user] == "region" or (is_view and checks_reads(user, eqn.result))
+            for user in self.users.get(eqn.result, ())
+        )
 
     def dissolves(self, value: Value) -> bool:
         """Whether a value lives only in the accesses of its readers."""

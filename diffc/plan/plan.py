@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from diffc.errors import InternalError
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
-from diffc.plan.forms import is_table, may_fail, reads_memory
+from diffc.plan.forms import checks_reads, is_table, may_fail, reads_memory, unshaped
 from diffc.plan.fuse import Fusion, Group
 from diffc.plan.merge import merge_groups
 from diffc.plan.program import (
@@ -235,7 +235,13 @@ class _Planner:
             splats: dict[Operand, Operand] = {}
             for operand in eqn.operands:
                 if isinstance(operand, Value):
-                    self._bring(builder, operand, group, env, reads)
+                    root = unshaped(operand)
+                    is_reshaped = root is not operand and operand not in env
+                    if is_reshaped and checks_reads(eqn, operand) and self._is_read(root, group):
+                        env[operand] = builder.input(operand.aval, root.name or "a")
+                        reads.append(root)  # the same memory under another shape
+                    else:
+                        self._bring(builder, operand, group, env, reads)
                 elif reads_memory(eqn, operand) and operand not in splats:
                     splats[operand] = builder.input(operand.aval, "splat")
                     reads.append(operand)
