@@ -17,6 +17,7 @@ from diffc.convert import converted
 from diffc.gradient import Gradient, integers
 from diffc.jacobians import Jacobian
 from diffc.jitted import Jitted
+from diffc.conventions import Choice
 from diffc.trace import active, emit
 from diffc.vectorized import Vectorized
 
@@ -36,6 +37,7 @@ __all__ = [
     "jet",
     "jit",
     "jvp",
+    "kinks",
     "linear_transpose",
     "linearize",
     "map",
@@ -342,6 +344,38 @@ def jet(function: Function, primals: Sequence[Any], series: Sequence[Any]) -> tu
         (array(1.), [array(1.), array(1.), array(1.)])
     """
     return taylor.jet(function, primals, series)  # type: ignore[no-any-return]  # as documented
+
+
+def kinks(**choices: float | str) -> Choice:
+    """Chooses derivatives at kinks, for a function or a part of one.
+
+    Values don't change. The choice becomes part of the graph: derivatives of any order follow it,
+    forward and backward, within loops and branches.
+
+    Args:
+        relu: slope of ``np.maximum(x, c)``, ``np.minimum(x, c)`` and ``np.clip`` where ``x`` equals
+            the number ``c`` in the code (0 by default).
+        abs: slope of ``np.abs`` at 0 (0 by default).
+        tie: how equal candidates of a maximum or minimum share: "split" evenly (by default),
+            "first" gives all to the first one, "all" to each of them.
+        sqrt: slope of ``np.sqrt`` at 0 (infinite by default).
+        norm: slope of ``np.linalg.norm`` and ``np.std`` where they are 0: 0 (by default) or nan.
+
+    Returns:
+        A decorator; and a context manager, for use within a function that is traced.
+
+    Raises:
+        UsageError: there is no such kink or convention; or it is entered outside a trace.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> @diffc.kinks(relu=1)
+        ... def relu(x):
+        ...     return np.maximum(x, 0)
+        >>> diffc.grad(relu)(0.0), diffc.grad(lambda x: np.maximum(x, 0))(0.0)
+        (array(1.), array(0.))
+    """
+    return Choice(choices)
 
 
 def custom_jvp(function: Function, nondiff_argnums: int | Sequence[int] = ()) -> CustomJvp:

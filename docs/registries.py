@@ -19,6 +19,7 @@ from diffc.optimize.table import TABLE
 from diffc.optimize.windows import GRAPH_RULES
 from diffc.pipeline import STAGES
 from docs.command_line import command_line_page
+from docs.kinks import kinks_page
 from docs.pages import DOCS
 
 NOTICE = "<!-- written by `make docs` from the registries; don't edit -->\n"
@@ -76,6 +77,7 @@ def reference() -> dict[str, str]:
     return {
         "api.md": api_page(),
         "cli.md": command_line_page(NOTICE),
+        "kinks.md": kinks_page(NOTICE),
         "numpy.md": numpy_page(),
         "ops.md": ops_page(),
         "rules.md": rules_page(),

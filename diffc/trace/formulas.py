@@ -14,6 +14,7 @@ import numpy as np
 
 from diffc.ir.aval import FLOATS, UNSIGNED
 from diffc.ir.graph import Operand
+from diffc.trace import kinks
 from diffc.trace import operands as o
 
 Formula = Callable[..., Any]
@@ -146,7 +147,7 @@ def _prefer(name: str) -> Formula:
     def apply(x: Operand, y: Operand) -> Operand:
         if _is_bool(x):
             return o.emit("bitwise_or" if name == "maximum" else "bitwise_and", x, y)
-        chosen: Operand = o.emit(name, x, y)
+        chosen: Operand = kinks.extremum(name, x, y)
         if not x.aval.is_float:
             return chosen
         chosen = o.select(o.emit("is_nan", x), y, chosen)
@@ -211,7 +212,11 @@ def _sign(x: Operand) -> Operand:
 
 
 def _absolute(x: Operand) -> Operand:
-    return x if _is_bool(x) or x.aval.dtype in UNSIGNED else o.emit("abs", x)
+    return x if _is_bool(x) or x.aval.dtype in UNSIGNED else kinks.absolute(x)
+
+
+def _greater(name: str, on_bool: str) -> Formula:
+    return lambda x, y: o.emit(on_bool, x, y) if _is_bool(x) else kinks.extremum(name, x, y)
 
 
 FORMULAS: dict[np.ufunc, Formula] = {
@@ -229,9 +234,9 @@ FORMULAS: dict[np.ufunc, Formula] = {
     np.positive: lambda x: x,
     np.conjugate: lambda x: x,
     np.absolute: _absolute,
-    np.fabs: _op("abs"),
+    np.fabs: kinks.absolute,
     np.sign: _sign,
-    np.sqrt: _op("sqrt"),
+    np.sqrt: kinks.root,
     np.cbrt: _in_f32(_cbrt),
     np.square: _square,
     np.reciprocal: _reciprocal,
@@ -265,8 +270,8 @@ FORMULAS: dict[np.ufunc, Formula] = {
     np.copysign: _copysign,
     np.signbit: _signbit,
     np.heaviside: _heaviside,
-    np.maximum: _op("maximum", "bitwise_or"),
-    np.minimum: _op("minimum", "bitwise_and"),
+    np.maximum: _greater("maximum", "bitwise_or"),
+    np.minimum: _greater("minimum", "bitwise_and"),
     np.fmax: _prefer("maximum"),
     np.fmin: _prefer("minimum"),
     np.floor: _op("floor", "same", on_integers=False),

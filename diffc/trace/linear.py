@@ -11,8 +11,8 @@ import numpy as np
 
 from diffc.errors import ShapeError, TraceError
 from diffc.ir.graph import Literal, Operand
+from diffc.trace import kinks, promote
 from diffc.trace import operands as o
-from diffc.trace import promote
 from diffc.trace.arguments import arg, operand, operands, tracer
 from diffc.trace.location import line
 from diffc.trace.shapes import expand_dims, moveaxis, reshape
@@ -462,7 +462,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
 
 def _sqrt(x: Tracer) -> Tracer:
-    return wrap(o.emit("sqrt", read(x)))
+    return wrap(kinks.length(read(x)))
 
 
 @implements("cross", "linalg.cross")

@@ -10,8 +10,8 @@ import numpy as np
 from diffc.errors import ShapeError, TraceError
 from diffc.ir.aval import DTYPES, SIGNED, UNSIGNED
 from diffc.ir.graph import Operand
+from diffc.trace import kinks, promote
 from diffc.trace import operands as o
-from diffc.trace import promote
 from diffc.trace.arguments import arg, default_dtype, mask_operand, operand, tracer
 from diffc.trace.formulas import FORMULAS
 from diffc.trace.location import line
@@ -131,7 +131,7 @@ def _extremum(
             kept = tuple(dim for i, dim in enumerate(x.aval.shape) if i not in axes)
             found: Operand = arg(initial).to(x.aval.dtype, kept)
         else:
-            found = _with_initial(o.reduce(name, x, axes), initial, ufunc)
+            found = _with_initial(kinks.reduced_extremum(name, x, axes), initial, ufunc)
         return _finish(found, x.aval.shape, axes, keepdims)
 
     apply.__name__ = name
@@ -292,7 +292,7 @@ def std(
 ) -> Tracer:
     """Standard deviation."""
     found = var(a, axis, dtype, ddof, keepdims=keepdims, where=where, correction=correction)
-    return wrap(o.emit("sqrt", read(found)))
+    return wrap(kinks.length(read(found)))
 
 
 # --- without nan

@@ -10,8 +10,8 @@ import numpy as np
 from diffc.errors import DtypeError, TraceError
 from diffc.ir.aval import DTYPES, FLOATS, INTEGERS, UNSIGNED
 from diffc.ir.graph import Operand
+from diffc.trace import kinks, promote
 from diffc.trace import operands as o
-from diffc.trace import promote
 from diffc.trace.arguments import Arg, arg, argument, mask_operand, tracer
 from diffc.trace.formulas import FORMULAS
 from diffc.trace.location import line
@@ -149,7 +149,7 @@ def power(base: Arg, exponent: Arg, *, weak: bool = False) -> Tracer:
                 hint="make the base a float: x.astype(np.float64)",
             )
         if value == 0.5:
-            return wrap(o.emit("sqrt", x), weak=weak)
+            return wrap(kinks.root(x), weak=weak)
         if value == int(value) and abs(value) <= 64:
             if value == 1:
                 return wrap(x, weak=weak)

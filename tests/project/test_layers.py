@@ -20,7 +20,7 @@ from tests.project.imports import (
 _COMPILER = ("tree", "ir", "ops", "trace", "optimize", "transforms", "plan", "codegen", "runtime")
 _VALUES = ("diagnose", "concrete")
 _CORE = (*_COMPILER, "pipeline", "leaves", "jitted", *_VALUES, "gradient", "linearized", "control")
-_DERIVED = ("transformed", "vectorized", "jacobians", "custom", "taylor", "convert")
+_DERIVED = ("transformed", "vectorized", "jacobians", "custom", "taylor", "conventions", "convert")
 _FACE = (*_CORE, *_DERIVED, "random", "api")
 _NAMESPACES = ("numpy", "scipy", "nn", "optim", "train")
 
@@ -56,6 +56,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "jacobians": (*_CORE, "transformed"),
     "custom": (*_CORE, "transformed"),
     "taylor": (*_CORE, "transformed"),
+    "conventions": ("trace",),
     "convert": (*_CORE, "transformed"),
     "api": (*_CORE, *_DERIVED),
     "numpy": ("tree", "trace", "api"),
