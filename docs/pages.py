@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import linecache
 import os
 import re
 import tempfile
@@ -51,11 +52,21 @@ def regenerated(page: Path) -> str:
     return "".join([*parts, text[end:]])
 
 
+def _show_source(name: str, line: int, source: str) -> None:
+    """Makes a block's source known, below that of the blocks before it in the page."""
+    found = source.splitlines(keepends=True)
+    before = linecache.cache.get(name, (0, None, [], name))[2]
+    lines = [*before[:line], *found[min(len(before), line) :]]
+    linecache.cache[name] = (len(lines), None, lines, name)
+
+
 def _block(page: Path, line: int, block: re.Match[str], namespace: dict[str, object]) -> str:
     name = page.relative_to(ROOT).as_posix()
     printed = io.StringIO()
     try:
-        code = compile("\n" * line + block["code"], name, "exec")
+        source = "\n" * line + block["code"]
+        code = compile(source, name, "exec")
+        _show_source(name, line, source)
         with contextlib.redirect_stdout(printed):
             exec(code, namespace)
     except BaseException as error:

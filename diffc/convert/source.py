@@ -62,21 +62,28 @@ def _error(function: FunctionType, message: str, hint: str) -> TraceError:
     return TraceError(f"{function.__qualname__}: {message}", location=where, hint=hint)
 
 
+def _missing(function: FunctionType) -> TraceError:
+    return _error(
+        function,
+        "its source is not at hand (or has changed), so its control flow can't be converted",
+        "define it in a file or notebook cell, or use diffc.cond and diffc.while_loop",
+    )
+
+
 def _tree(function: FunctionType) -> ast.Module:
     """The file's syntax tree; a fresh copy is made by whoever changes it."""
     name = function.__code__.co_filename
     linecache.checkcache(name)
     lines = tuple(linecache.getlines(name, function.__globals__))
     if not lines:
-        raise _error(
-            function,
-            "its source is not at hand, so its control flow can't be converted",
-            "define it in a file or notebook cell, or use diffc.cond and diffc.while_loop",
-        )
+        raise _missing(function)
     known = _TREES.get(name)
     if known is not None and known[0] == lines:
         return known[1]
-    tree = ast.parse("".join(lines), name)
+    try:
+        tree = ast.parse("".join(lines), name)
+    except SyntaxError:  # the file is no longer, or never was, what the function is made of
+        raise _missing(function) from None
     if len(_TREES) >= _MOST_TREES:
         _TREES.clear()
     _TREES[name] = lines, tree
@@ -101,11 +108,7 @@ def _find(function: FunctionType) -> tuple[Lambdas, list[str]]:
             if first == code.co_firstlineno:
                 found.append((node, classes))
     if not found:
-        raise _error(
-            function,
-            "its source has changed since it was defined, or is not at hand",
-            "define it anew, or use diffc.cond and diffc.while_loop",
-        )
+        raise _missing(function)
     node, classes = min(found, key=lambda pair: _extent(pair[0]))
     return copy.deepcopy(node), classes
 
