@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import diffc
 from diffc import nn
 from diffc.errors import ShapeError, UsageError
+from diffc.runtime.target import host
 
 RNG = np.random.default_rng(5)
 
@@ -130,6 +131,16 @@ def test_gradients_of_conv(problem, is_first):
     x_dot, w_dot = drawn(*x.shape), drawn(*w.shape)
     np.testing.assert_allclose(np.sum(by_x * x_dot), product(x_dot, w), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(np.sum(by_w * w_dot), product(x, w_dot), rtol=1e-9, atol=1e-9)
+
+
+def test_weights_beyond_the_cache_run_in_blocks_of_columns():
+    x, w = drawn(7, 9, 9, 256, dtype="f4"), drawn(3, 3, 256, 256, dtype="f4")
+    step = diffc.jit(nn.conv)
+    if host().vector_bytes == 64:
+        assert "run in 4" in step.stages(x, w).stage("tile").text
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))
+    wanted = np.tensordot(windows, w.astype("f8"), ((4, 5, 3), (0, 1, 2)))
+    np.testing.assert_allclose(step(x, w), wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_conv_against_scipy():

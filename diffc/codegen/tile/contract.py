@@ -40,7 +40,7 @@ from diffc.codegen.loops.nodes import (
 )
 from diffc.codegen.loops.walk import expressions, map_statement, operands, rewrite
 from diffc.codegen.targets import ITEM_BYTES, Target
-from diffc.codegen.tile.contract_model import Choice, Problem, choose
+from diffc.codegen.tile.contract_model import Choice, Problem, choose, column_block
 from diffc.errors import InternalError
 from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
 
@@ -70,6 +70,7 @@ class Plan:
         column: The column's variables.
         outer: The other chains: those that move rhs first.
         choice: Tile and price.
+        block: Columns of a run, where the column is cut into runs (0: it is not).
     """
 
     lhs: Access
@@ -79,6 +80,7 @@ class Plan:
     column: Chain
     outer: tuple[Chain, ...]
     choice: Choice
+    block: int = 0
 
 
 def tile_contractions(kernel: Kernel, target: Target) -> Kernel:
@@ -357,8 +359,19 @@ def _plans(
                     is_single_depth=len(depth) == 1,
                     row_bytes=abs(left.strides[row[-1]]) * item if row else 0,
                 )
+                block = column_block(problem, target) if len(column) == 1 else 0
+                if block:
+                    count = problem.columns // block
+                    problem = replace(
+                        problem,
+                        columns=block,
+                        outer=problem.outer * count,
+                        outer_rhs=problem.outer_rhs * count,
+                        packs_rhs=True,
+                    )
                 choice = choose(problem, target)
-                found.append(Plan(left, right, is_swapped, row, column, tuple(outer), choice))
+                chains = tuple(outer)
+                found.append(Plan(left, right, is_swapped, row, column, chains, choice, block))
     return found
 
 
@@ -370,6 +383,11 @@ def _rebuilt(
     column, more = _merged(plan.column, "column")
     mapping |= more
     outer: list[Var] = []
+    if plan.block:
+        run = Var("run", _extent(plan.column) // plan.block)
+        column = Var("column", plan.block)
+        mapping[plan.column[0]] = run * plan.block + column
+        outer.append(run)
     for number, chain in enumerate(plan.outer):
         var, more = _merged(chain, f"outer{number}")
         outer.append(var)

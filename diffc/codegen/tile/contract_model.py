@@ -16,7 +16,7 @@ from diffc.codegen.loops.nodes import Tile
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.codegen.tile.contract_costs import Costs, costs
 
-__all__ = ["Choice", "Problem", "choose"]
+__all__ = ["Choice", "Problem", "choose", "column_block"]
 
 TRIP_SUMS, MOST_UNROLL = 16, 4
 WAY_BYTES, MOST_WAYS, LINE_BYTES = 4096, 6, 64
@@ -42,6 +42,7 @@ class Problem:
         strided: How many accesses of the stores have a stride other than 0 or 1 along columns.
         is_single_depth: Whether there is one contracted variable.
         row_bytes: Bytes from row to row of lhs.
+        packs_rhs: Whether rhs is packed in any case.
     """
 
     rows: int
@@ -58,6 +59,7 @@ class Problem:
     strided: int
     is_single_depth: bool
     row_bytes: int = 0
+    packs_rhs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,26 @@ def unroll_of(depth: int, sums: int) -> int:
         if depth % steps == 0:
             return steps
     return min(least, MOST_UNROLL)
+
+
+def column_block(problem: Problem, target: Target) -> int:
+    """Columns that are a run of their own, so that rhs stays in the second cache; 0: all.
+
+    It serves rows in many short runs (the images of a convolution), each of which would stream a
+    large rhs. The blocks are equal and whole vectors.
+    """
+    price = costs(target)
+    runs = problem.outer // max(1, problem.outer_rhs)
+    if not _is_large(problem, price) or problem.rows >= price.many_rows:
+        return 0
+    if problem.rows * runs < price.many_rows or not problem.rhs_by_column:
+        return 0
+    lanes = max(2, target.lanes(accumulator(problem.dtype)))
+    room = target.l2_bytes * 5 // 8 // (ITEM_BYTES[problem.operand] * problem.depth)
+    for block in range(room // lanes * lanes, lanes, -lanes):
+        if problem.columns % block == 0:
+            return block
+    return 0
 
 
 @lru_cache(maxsize=4096)
@@ -168,7 +190,7 @@ def _is_large(problem: Problem, price: Costs) -> bool:
 
 def _packed(problem: Problem, how: Tile, price: Costs) -> Tile:
     """The tile with what is packed, and with cache blocks."""
-    must = not problem.rhs_by_column
+    must = not problem.rhs_by_column or problem.packs_rhs
     is_large = _is_large(problem, price)
     if problem.rows < price.many_rows:  # rhs is read a few times: packing would cost more
         can_stream = problem.rows <= 2 and problem.is_single_depth and not must

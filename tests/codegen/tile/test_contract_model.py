@@ -7,7 +7,7 @@ import pytest
 from diffc.codegen.loops.contraction import Span, blocks, contraction, spans, workspace
 from diffc.codegen.targets import ARM_NEON, X86_AVX2, X86_AVX512, X86_SSE2
 from diffc.codegen.tile.contract import tile_contractions
-from diffc.codegen.tile.contract_model import Problem, choose
+from diffc.codegen.tile.contract_model import Problem, choose, column_block
 from tests.codegen.emit.contractions import einsum, how_of, tiled_as
 
 TARGETS = [X86_AVX512, X86_AVX2, X86_SSE2, ARM_NEON]
@@ -193,3 +193,16 @@ def test_workspaces_hold_the_panels():
 def test_a_nest_that_is_done_is_left_alone():
     tiled = tile_contractions(einsum("mk,kn->mn", {"m": 3, "k": 4, "n": 5}), X86_AVX512)
     assert tile_contractions(tiled, X86_AVX512) is tiled
+
+
+def test_columns_run_by_themselves_where_short_rows_share_a_large_rhs():
+    """Convolutions of few wide images: 14 rows a run, weights beyond the second cache."""
+    many = replace(PLAIN, rows=14, columns=256, depth=2304, outer=56)
+    block = column_block(many, X86_AVX512)
+    assert block == 64
+    assert 4 * block * many.depth <= X86_AVX512.l2_bytes
+    assert column_block(replace(many, outer=1), X86_AVX512) == 0  # rhs is read once
+    assert column_block(replace(many, outer_rhs=56), X86_AVX512) == 0  # by each run another
+    assert column_block(replace(many, columns=250), X86_AVX512) == 0  # no whole vectors
+    assert column_block(replace(many, depth=144), X86_AVX512) == 0  # it stays in the cache
+    assert column_block(replace(many, rows=64), X86_AVX512) == 0  # packed in blocks anyway
