@@ -10,6 +10,7 @@ from diffc.codegen.allocate import allocate
 from diffc.codegen.allocate.overlap import can_overwrite
 from diffc.codegen.allocate.place import Block, most_alive, place, place_guarded
 from diffc.codegen.loops.module import Launch, Repeat
+from diffc.codegen.loops.nodes import Sweep
 from diffc.codegen.lower import Messages, lower
 from diffc.errors import InternalError
 from diffc.ir.aval import aval
@@ -177,6 +178,22 @@ def test_rows_go_over_their_operand():
     x = b.arg(3, 4)
     s = b.op("broadcast", b.op("sum", x, axes=(1,)), shape=(3, 4), axes=(0,))
     assert overwrites(b, b.op("sub", x, s))
+
+
+def test_a_sweep_stores_over_what_it_reads_unless_later_passes_read_it():
+    def rows(reads_again):
+        b = B()
+        x = b.arg(3, 4)
+        e = b.op("exp", x)
+        s = b.op("broadcast", b.op("sum", e, axes=(1,)), shape=(3, 4), axes=(0,))
+        last = b.op("mul", x if reads_again else e, s)
+        kernel = lower(b.build([e, b.op("max", last, axes=(1,))]), "k", Messages())
+        (sweep,) = (stmt for stmt in kernel.body[0].body if isinstance(stmt, Sweep))
+        assert [store.buffer for store in sweep.stores] == [kernel.params[1]]
+        return can_overwrite(kernel, [kernel.params[0]], kernel.params[1])
+
+    assert rows(False)
+    assert not rows(True)
 
 
 def test_an_epilogue_goes_over_what_it_reads_but_not_over_operands():

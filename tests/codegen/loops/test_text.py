@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import diffc
+from diffc.codegen.loops.interpret import run
 from diffc.codegen.loops.text import parse_kernel, print_kernel
+from diffc.codegen.targets import X86_AVX2
 from diffc.errors import UsageError
 
 DENSE = """\
@@ -37,7 +39,25 @@ kernel @rows(x: in f64[3,8], y: in i64[3], out: out f64[3,8], pick: out f64[3], 
 """
 
 
-@pytest.mark.parametrize("text", [DENSE, ROWS])
+SWEEP = """\
+kernel @softmax(x: in f32[3,8], out: out f32[3,8]) {
+  scratch row: f32[8]
+  par i in 3 {
+    top: f32 = reduce max lanes(j in 8: x[i, j])
+    sweep j in 8 {
+      let %0 = exp(sub(x[i, j], top))
+      total: f32 = reduce sum lanes(j in 8: %0)
+      row[j] = %0
+    }
+    par j in 8 {
+      out[i, j] = div(row[j], total)
+    }
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("text", [DENSE, ROWS, SWEEP])
 def test_round_trip(text):
     assert print_kernel(parse_kernel(text)) == text
 
@@ -75,3 +95,17 @@ def test_errors_name_the_line(change, message):
     with pytest.raises(UsageError, match=message) as caught:
         parse_kernel(DENSE.replace(*change), "dense.txt")
     assert "dense.txt:" in str(caught.value)
+
+
+def test_a_sweep_holds_reductions_and_stores():
+    text = SWEEP.replace("row[j] = %0", "par k in 2 {\n}")
+    with pytest.raises(UsageError, match="a sweep holds reductions and stores"):
+        parse_kernel(text)
+
+
+def test_a_sweep_has_its_meaning():
+    kernel = parse_kernel(SWEEP)
+    x, out = np.arange(24, dtype=np.float32).reshape(3, 8), np.zeros((3, 8), np.float32)
+    run(kernel, dict(zip(kernel.params, (x, out), strict=True)), X86_AVX2)
+    e = np.exp(x - x.max(1, keepdims=True))
+    np.testing.assert_allclose(out, e / e.sum(1, keepdims=True), rtol=1e-6)
