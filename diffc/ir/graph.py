@@ -214,15 +214,17 @@ class Builder:
         self.eqns: list[Eqn] = []
         self.loc: Location | None = None
         self._found: dict[tuple[Any, ...], Eqn] = {}
-        self._names: set[str] = set()
+        self._names: dict[str, int] = {}  # given names -> the number to try next behind them
 
     def input(self, aval: Aval, name: str = "") -> Value:
         """A new input, with a unique name."""
-        unique, count = name or f"x{len(self.inputs)}", 1
-        while unique in self._names:
-            unique = f"{name or 'x'}_{count}"
-            count += 1
-        self._names.add(unique)
+        unique = name or f"x{len(self.inputs)}"
+        if unique in self._names:
+            stem, count = name or "x", self._names.get(name or "x", 1)
+            while (unique := f"{stem}_{count}") in self._names:
+                count += 1
+            self._names[stem] = count + 1
+        self._names.setdefault(unique, 1)
         value = Value(aval, None, len(self.inputs), unique)
         self.inputs.append(value)
         return value

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, literal
 from diffc.ops.registry import find
@@ -51,37 +52,45 @@ def _call_linearize(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
 ) -> tuple[Sequence[Operand], Sequence[Operand | None]]:
     (callee,) = eqn.regions
-    halves = linearize(callee, _mask(len(operands), dots))
-    outputs = halves.primal.outputs[: len(eqn.results)]
-    returned = (x for x in outputs if isinstance(x, Value))
-    halves = minimized(halves, {*halves.primal.inputs, *returned})
+    halves, primal = _split(callee, _mask(len(operands), dots))
     count = len(eqn.results)
-    residuals = halves.primal.outputs[count:]
-    at_hand: dict[Operand, tuple[Sequence[Operand], int]] = {}  # what needs no further result
-    primal, results, saved = _call_primal(builder, eqn, operands, halves.primal, count)
-    for i, value in enumerate(primal.outputs[:count]):
-        at_hand[value] = results, i
-    for i, value in enumerate(primal.inputs):
-        at_hand[value] = operands, i
-    kept = [at_hand[r][0][at_hand[r][1]] if r in at_hand else saved[r] for r in residuals]
+    results = builder.emit(eqn.op, operands, eqn.params, (primal,), eqn.loc)
+    env: dict[Operand, Operand] = dict(zip(primal.outputs, results, strict=True))
+    env.update(zip(primal.inputs, operands, strict=True))
+    kept = [env.get(residual, residual) for residual in halves.primal.outputs[count:]]
     given = [*kept, *(dots[i] for i in sorted(dots))]
     found = builder.emit(eqn.op, given, eqn.params, (halves.linear,), eqn.loc)
     return results[:count], _spread(halves.active_outputs, found)
 
 
-def _call_primal(
-    builder: Builder, eqn: Eqn, operands: Sequence[Operand], primal: Graph, count: int
-) -> tuple[Graph, Sequence[Operand], Mapping[Operand, Operand]]:
-    """Calls a primal graph; returns it with the results, and the residuals that only it has."""
-    known = {*primal.inputs, *primal.outputs[:count]}
-    own = [r for r in dict.fromkeys(primal.outputs[count:]) if r not in known]
-    literals = {r: r for r in own if isinstance(r, Literal)}
-    own = [r for r in own if r not in literals]
-    callee = Graph(primal.name, primal.inputs, primal.eqns, (*primal.outputs[:count], *own))
-    results = builder.emit(eqn.op, operands, eqn.params, (callee,), eqn.loc)
-    saved: dict[Operand, Operand] = dict(literals.items())
-    saved.update(zip(own, results[count:], strict=True))
-    return primal, results[:count], saved
+_SPLITS: WeakKeyDictionary[Graph, dict[tuple[bool, ...], tuple[Linearization, Graph]]] = (
+    WeakKeyDictionary()
+)
+
+
+def _split(callee: Graph, mask: tuple[bool, ...]) -> tuple[Linearization, Graph]:
+    """The linearization of a callee, and the primal graph that returns no more than it must.
+
+    That graph has the callee's outputs and the residuals that are neither operands nor outputs.
+    Calls of one graph share both, and so all that is made of them later.
+    """
+    known = _SPLITS.setdefault(callee, {})
+    found = known.get(mask)
+    if found is None:
+        halves = linearize(callee, mask)
+        outputs = halves.primal.outputs[: len(callee.outputs)]
+        returned = (x for x in outputs if isinstance(x, Value))
+        halves = minimized(halves, {*halves.primal.inputs, *returned})
+        primal = halves.primal
+        at_hand = {*primal.inputs, *outputs}
+        own = [
+            residual
+            for residual in dict.fromkeys(primal.outputs[len(outputs) :])
+            if isinstance(residual, Value) and residual not in at_hand
+        ]
+        split = Graph(primal.name, primal.inputs, primal.eqns, (*outputs, *own))
+        found = known[mask] = halves, split
+    return found
 
 
 def call_transpose(

@@ -34,7 +34,7 @@ from diffc.codegen.loops.nodes import (
     Store,
     Sweep,
 )
-from diffc.codegen.loops.walk import expressions, operands
+from diffc.codegen.loops.walk import children, operands
 from diffc.codegen.targets import ITEM_BYTES
 from diffc.ir.index import Dim, bounds, ravel
 
@@ -48,17 +48,40 @@ class _Access:
     offset: Dim | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """All accesses of a kernel, by buffer."""
+
+    reads: dict[Buffer, list[_Access]]
+    writes: dict[Buffer, list[_Access]]
+
+
+class Overlap:
+    """Answers about kernels, each of which is walked once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Kernel, _Summary] = {}
+
+    def can_overwrite(self, kernel: Kernel, sources: Iterable[Buffer], target: Buffer) -> bool:
+        """Whether output ``target`` may lie in the memory of the input seen as ``sources``."""
+        inputs = list(sources)
+        itemsize = ITEM_BYTES[target.dtype]
+        if any(
+            ITEM_BYTES[source.dtype] != itemsize or prod(source.shape) != prod(target.shape)
+            for source in inputs
+        ):
+            return False
+        found = self._known.get(kernel)
+        if found is None:
+            found = self._known[kernel] = _Walk().run(kernel)
+        reads = [read for source in set(inputs) for read in found.reads.get(source, ())]
+        writes = found.writes.get(target, ())
+        return all(_is_safe(read, write) for read in reads for write in writes)
+
+
 def can_overwrite(kernel: Kernel, sources: Iterable[Buffer], target: Buffer) -> bool:
-    """Whether output ``target`` may lie in the memory of the input seen as ``sources``."""
-    inputs = list(sources)
-    itemsize = ITEM_BYTES[target.dtype]
-    if any(
-        ITEM_BYTES[source.dtype] != itemsize or prod(source.shape) != prod(target.shape)
-        for source in inputs
-    ):
-        return False
-    reads, writes = _accesses(kernel, inputs, target)
-    return all(_is_safe(read, write) for read in reads for write in writes)
+    """As the method of :class:`Overlap`, for one question."""
+    return Overlap().can_overwrite(kernel, sources, target)
 
 
 def _is_safe(read: _Access, write: _Access) -> bool:
@@ -79,78 +102,100 @@ def _is_apart(left: Dim | None, right: Dim | None) -> bool:
     return high < least or most < low
 
 
-def _accesses(
-    kernel: Kernel, sources: Sequence[Buffer], target: Buffer
-) -> tuple[list[_Access], list[_Access]]:
-    """Reads of the sources, and writes of the target."""
-    reads: list[_Access] = []
-    writes: list[_Access] = []
-    time = 0
-    stack: list[tuple[tuple[Stmt, ...], tuple[int, ...], int]] = [(kernel.body, (), 0)]
-    group: list[Store] = []
-    while stack:
-        body, loops, position = stack.pop()
-        if position == len(body):
-            group = []
-            continue
-        stmt = body[position]
-        stack.append((body, loops, position + 1))
-        if not _joins(group, stmt):
-            time, group = time + 1, []
-        if isinstance(stmt, Par | For):
-            stack.append((stmt.body, (*loops, id(stmt)), 0))
-            continue
-        if isinstance(stmt, Sweep):
-            inside = (*loops, id(stmt))
-            reads += _reads(stmt.body, sources, time, inside)
-            writes += [
-                _Access(time, inside, ravel(store.indices, target.shape))
-                for store in stmt.stores
-                if store.buffer is target
-            ]
-            continue
-        if isinstance(stmt, Store):
-            group.append(stmt)
-            if stmt.buffer is target:
-                writes.append(_Access(time, loops, ravel(stmt.indices, target.shape)))
-        elif isinstance(stmt, Scatter | Sort) and stmt.buffer is target:
-            writes.append(_Access(time, loops, None))
-        if isinstance(stmt, Sort) and stmt.keys in sources:
-            reads.append(_Access(time, loops, None))
-        reads += _reads((stmt,), sources, time, loops)
-    return reads, writes
+class _Walk:
+    """Collects the accesses of one kernel."""
 
+    def __init__(self) -> None:
+        self.found = _Summary({}, {})
+        self.noted: set[tuple[int, int]] = set()
+        self.loads: dict[int, frozenset[Load | GatherLoad]] = {}
 
-def _reads(
-    body: Iterable[Stmt], sources: Sequence[Buffer], time: int, loops: tuple[int, ...]
-) -> list[_Access]:
-    reads: list[_Access] = []
-    for stmt in body:
+    def run(self, kernel: Kernel) -> _Summary:
+        time = 0
+        stack: list[tuple[tuple[Stmt, ...], tuple[int, ...], int]] = [(kernel.body, (), 0)]
+        group: list[Store] = []
+        while stack:
+            body, loops, position = stack.pop()
+            if position == len(body):
+                group = []
+                continue
+            stmt = body[position]
+            stack.append((body, loops, position + 1))
+            if not self._joins(group, stmt):
+                time, group = time + 1, []
+            if isinstance(stmt, Par | For):
+                stack.append((stmt.body, (*loops, id(stmt)), 0))
+                continue
+            if isinstance(stmt, Sweep):
+                inside = (*loops, id(stmt))
+                for part in stmt.body:
+                    self._reads(part, time, inside)
+                for store in stmt.stores:
+                    self._writes(store, time, inside)
+                continue
+            if isinstance(stmt, Store):
+                group.append(stmt)
+                self._writes(stmt, time, loops)
+            elif isinstance(stmt, Scatter | Sort):
+                self._note(self.found.writes, stmt.buffer, _Access(time, loops, None))
+            if isinstance(stmt, Sort):
+                self._note(self.found.reads, stmt.keys, _Access(time, loops, None))
+            self._reads(stmt, time, loops)
+        return self.found
+
+    @staticmethod
+    def _note(table: dict[Buffer, list[_Access]], buffer: Buffer, access: _Access) -> None:
+        table.setdefault(buffer, []).append(access)
+
+    def _writes(self, store: Store, time: int, loops: tuple[int, ...]) -> None:
+        offset = ravel(store.indices, store.buffer.shape)
+        self._note(self.found.writes, store.buffer, _Access(time, loops, offset))
+
+    def _reads(self, stmt: Stmt, time: int, loops: tuple[int, ...]) -> None:
         ahead = isinstance(stmt, Contract | Scatter)
-        for expr in expressions(operands(stmt)):
-            if isinstance(expr, Load | GatherLoad) and expr.buffer in sources:
-                offset = None if ahead else _offset(expr)
-                reads.append(_Access(time, loops, offset))
-    return reads
+        for load in self._loads(operands(stmt)):
+            if not ahead and (time, id(load)) in self.noted:
+                continue
+            self.noted.add((time, id(load)))
+            offset = None if ahead else _offset(load)
+            self._note(self.found.reads, load.buffer, _Access(time, loops, offset))
+
+    def _loads(self, roots: Iterable[Expr]) -> frozenset[Load | GatherLoad]:
+        """What the expressions read; what they share is looked at once."""
+        known, empty = self.loads, frozenset[Load | GatherLoad]()
+        roots = tuple(roots)
+        stack = list(roots)
+        while stack:
+            expr = stack[-1]
+            if id(expr) in known:
+                stack.pop()
+                continue
+            inner = children(expr)
+            waiting = [child for child in inner if id(child) not in known]
+            if waiting:
+                stack += waiting
+                continue
+            stack.pop()
+            parts = [known[id(child)] for child in inner]
+            widest = max(parts, key=len, default=empty)
+            loads = widest.union(*parts) if any(not p <= widest for p in parts) else widest
+            known[id(expr)] = loads | {expr} if isinstance(expr, Load | GatherLoad) else loads
+        return empty.union(*(known[id(root)] for root in roots))
+
+    def _joins(self, group: Sequence[Store], stmt: Stmt) -> bool:
+        """Whether a store belongs to the group before it: all values come before all writes."""
+        if not group or not isinstance(stmt, Store) or not stmt.guard.is_true:
+            return False
+        if not group[0].guard.is_true:
+            return False
+        written = {store.buffer for store in group}
+        return not any(load.buffer in written for load in self._loads((stmt.value,)))
 
 
 def _offset(expr: Load | GatherLoad) -> Dim | None:
     if isinstance(expr, GatherLoad):
         return None
     return ravel(expr.indices, expr.buffer.shape)
-
-
-def _joins(group: Sequence[Store], stmt: Stmt) -> bool:
-    """Whether a store belongs to the group before it: then all values come before all writes."""
-    if not group or not isinstance(stmt, Store) or not stmt.guard.is_true:
-        return False
-    if not group[0].guard.is_true:
-        return False
-    written = {store.buffer for store in group}
-    return not any(
-        isinstance(expr, Load | GatherLoad) and expr.buffer in written
-        for expr in expressions((stmt.value,))
-    )
 
 
 def without_copies(kernel: Kernel, source: Buffer, target: Buffer) -> Kernel:

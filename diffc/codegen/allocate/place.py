@@ -2,16 +2,25 @@
 
 Blocks are placed one by one into the smallest gap that holds them among those placed before that
 live at the same time. No order of placing is best for all programs, so a few fixed ones are tried,
-and the lowest peak wins; none is below the most that lives at once.
+and the lowest peak wins; none is below the most that lives at once. Where there are very many
+blocks, whose number that search would be quadratic in, they are placed in order of time, each in
+the smallest gap that is free then.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 #: every block starts at a multiple of this, and so does the arena.
 ALIGNMENT = 64
+#: above so many blocks they are placed in order of time only; in between, fewer orders are tried
+MANY = 8192
+SEVERAL = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,10 @@ def place(blocks: Sequence[Block]) -> tuple[list[int], int]:
     """The offset of each block, and the bytes of an arena that holds them all."""
     rounded = [Block(round_up(b.nbytes, ALIGNMENT), b.first, b.last) for b in blocks]
     bound = most_alive(rounded)
+    if len(blocks) > MANY:
+        return _place_in_time(rounded)
     best: tuple[list[int], int] | None = None
-    for order in _ORDERS:
+    for order in _ORDERS if len(blocks) <= SEVERAL else _ORDERS[:2]:
         offsets, peak = _place(rounded, order)
         if best is None or peak < best[1]:
             best = offsets, peak
@@ -67,33 +78,86 @@ _ORDERS: tuple[Callable[[Block], tuple[int, ...]], ...] = (
 def _place(
     blocks: Sequence[Block], order: Callable[[Block], tuple[int, ...]]
 ) -> tuple[list[int], int]:
+    """Places the blocks in this order; those placed are kept sorted by offset."""
     offsets = [0] * len(blocks)
-    placed: list[int] = []
-    peak = 0
+    starts: list[int] = []
+    placed = np.zeros((4, len(blocks)), np.int64)  # starts, stops, first and last steps
+    count = peak = 0
     for number in sorted(range(len(blocks)), key=lambda k: (order(blocks[k]), k)):
         block = blocks[number]
         if block.nbytes == 0:
             continue
-        taken = sorted(
-            (offsets[k], offsets[k] + blocks[k].nbytes)
-            for k in placed
-            if blocks[k].first <= block.last and block.first <= blocks[k].last
-        )
-        offsets[number] = _gap(taken, block.nbytes)
-        peak = max(peak, offsets[number] + block.nbytes)
-        placed.append(number)
+        taken, stops, first, last = placed[:, :count]
+        alive = np.flatnonzero((first <= block.last) & (last >= block.first))
+        offset = offsets[number] = _gap(taken[alive], stops[alive], block.nbytes)
+        peak = max(peak, offset + block.nbytes)
+        at = bisect_left(starts, offset)
+        starts.insert(at, offset)
+        placed[:, at + 1 : count + 1] = placed[:, at:count]
+        placed[:, at] = offset, offset + block.nbytes, block.first, block.last
+        count += 1
     return offsets, peak
 
 
-def _gap(taken: Sequence[tuple[int, int]], nbytes: int) -> int:
+def _gap(starts: NDArray[np.int64], stops: NDArray[np.int64], nbytes: int) -> int:
     """Start of the smallest gap that is large enough; else after the last."""
-    end, best, best_size = 0, -1, -1
-    for start, stop in taken:
-        size = start - end
-        if size >= nbytes and (best < 0 or size < best_size):
-            best, best_size = end, size
-        end = max(end, stop)
-    return end if best < 0 else best
+    if not len(starts):
+        return 0
+    ends = np.maximum.accumulate(stops)
+    sizes = starts.copy()
+    sizes[1:] -= ends[:-1]
+    fitting = np.flatnonzero(sizes >= nbytes)
+    if not len(fitting):
+        return int(ends[-1])
+    best = int(fitting[np.argmin(sizes[fitting])])
+    return int(ends[best - 1]) if best else 0
+
+
+def _place_in_time(blocks: Sequence[Block]) -> tuple[list[int], int]:
+    """Places blocks as they come to life, each in the smallest gap that is free by then."""
+    offsets = [0] * len(blocks)
+    gaps: list[tuple[int, int]] = []  # (bytes, start) of what is free below the peak, sorted
+    by_start: dict[int, int] = {}
+    by_stop: dict[int, int] = {}
+    peak = 0
+
+    def release(start: int, stop: int) -> None:
+        if start in by_stop:
+            start = take(by_stop[start])
+        if stop in by_start:
+            stop = by_start[stop]
+            take(by_stop[stop])
+        insort(gaps, (stop - start, start))
+        by_start[start], by_stop[stop] = stop, start
+
+    def take(start: int) -> int:
+        stop = by_start.pop(start)
+        del by_stop[stop]
+        gaps.pop(bisect_left(gaps, (stop - start, start)))
+        return start
+
+    numbers = [k for k, block in enumerate(blocks) if block.nbytes]
+    dying = sorted(numbers, key=lambda k: blocks[k].last, reverse=True)
+    for number in sorted(numbers, key=lambda k: (blocks[k].first, -blocks[k].nbytes, k)):
+        block = blocks[number]
+        while blocks[dying[-1]].last < block.first:
+            dead = dying.pop()
+            release(offsets[dead], offsets[dead] + blocks[dead].nbytes)
+        at = bisect_left(gaps, (block.nbytes, -1))
+        if at < len(gaps):
+            start = gaps[at][1]
+            stop = by_start[start]
+            take(start)
+        elif peak in by_stop:  # grow the gap that ends the arena
+            start = take(by_stop[peak])
+            stop = peak = start + block.nbytes
+        else:
+            start, stop = peak, peak + block.nbytes
+            peak = stop
+        offsets[number] = start
+        if stop > start + block.nbytes:
+            release(start + block.nbytes, stop)
+    return offsets, peak
 
 
 def place_guarded(blocks: Sequence[Block], page: int) -> tuple[list[int], int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from diffc.codegen.allocate.memory import Entry, Memory
-from diffc.codegen.allocate.overlap import without_copies
+from diffc.codegen.allocate.overlap import Overlap, without_copies
 from diffc.codegen.allocate.place import Block, most_alive, place, place_guarded, round_up
 from diffc.codegen.allocate.share import Sharing, Slot, nbytes_of, share
 from diffc.codegen.loops.module import (
@@ -81,6 +81,7 @@ class Allocator:
     known: dict[Program, Allocated] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     fills: dict[tuple[str, int, str], LoopKernel] = field(default_factory=dict)
+    overlap: Overlap = field(default_factory=Overlap)
 
     def run(self, program: Program) -> Allocated:
         """The program as a routine, those that it runs first."""
@@ -131,7 +132,7 @@ class _Routine:
     def __init__(self, allocator: Allocator, program: Program) -> None:
         self.allocator = allocator
         self.program = program
-        self.sharing: Sharing = share(program, allocator.kernels)
+        self.sharing: Sharing = share(program, allocator.kernels, allocator.overlap)
         self.workspaces: dict[int, list[Workspace]] = {}
         self.offsets: dict[Slot, int] = {}
         self.copies: list[tuple[str, str, int]] = []

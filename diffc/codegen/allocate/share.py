@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal as Choice
 
-from diffc.codegen.allocate.overlap import can_overwrite
+from diffc.codegen.allocate.overlap import Overlap
 from diffc.codegen.loops.module import Address
 from diffc.codegen.loops.nodes import Buffer as Param
 from diffc.codegen.loops.nodes import Kernel as LoopKernel
@@ -73,20 +73,25 @@ def writes_of(node: Node) -> tuple[Buffer, ...]:
     return (node.target,) if isinstance(node, Copy | Fill) else node.writes
 
 
-def share(program: Program, kernels: Mapping[Kernel, LoopKernel]) -> Sharing:
-    """Decides what shares memory.
+def share(
+    program: Program, kernels: Mapping[Kernel, LoopKernel], overlap: Overlap | None = None
+) -> Sharing:
+    """Decides what shares memory; ``overlap`` remembers what it learned of the kernels.
 
     Raises:
         InternalError: a value is read before it is written, or written twice; or an input is
             donated to an output of another size, or to two.
     """
-    return _Sharer(program, kernels).run()
+    return _Sharer(program, kernels, overlap or Overlap()).run()
 
 
 class _Sharer:
-    def __init__(self, program: Program, kernels: Mapping[Kernel, LoopKernel]) -> None:
+    def __init__(
+        self, program: Program, kernels: Mapping[Kernel, LoopKernel], overlap: Overlap
+    ) -> None:
         self.program = program
         self.kernels = kernels
+        self.overlap = overlap
         self.written: dict[Buffer, int] = {}
         self.last_read: dict[Buffer, int] = {}
         for step, node in enumerate(program.nodes):
@@ -164,7 +169,9 @@ class _Sharer:
             kernel = self.kernels[node]
             count = len(node.reads)
             sources = [p for p, b in zip(kernel.params, node.reads, strict=False) if b is source]
-            return can_overwrite(kernel, sources, self._param(kernel, node, target, count))
+            return self.overlap.can_overwrite(
+                kernel, sources, self._param(kernel, node, target, count)
+            )
         if isinstance(node, Loop):
             # Steps read one place and write the other; with an even number of steps the first one
             # writes the spare place, and the last one the place that the first one read.
