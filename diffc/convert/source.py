@@ -21,6 +21,7 @@ from diffc.convert.site import Site
 from diffc.errors import TraceError
 
 _FACTORY = "_diffc_factory"
+_FUNCTION = "_diffc_function"  # not its own name, by which it may call itself
 _TREES: dict[str, tuple[tuple[str, ...], ast.Module]] = {}
 _MOST_TREES = 256
 
@@ -40,7 +41,7 @@ def rewritten(function: FunctionType, run: Callable[[tuple[Site, ...]], Any]) ->
     rewriter = Rewriter(code.co_filename)
     module = _module(_as_function(node), classes, code, rewriter)
     compiled = compile(module, code.co_filename, "exec", dont_inherit=True)
-    new = _code_of(compiled, classes, _name_of(node))
+    new = _code_of(compiled, classes)
     new = _named(new, new.co_qualname, code.co_qualname).replace(co_name=code.co_name)
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
     cells[RUN] = CellType(run(tuple(rewriter.sites)))
@@ -130,21 +131,17 @@ def _as_function(node: Lambdas) -> ast.FunctionDef:
     """The node as a definition without decorators, defaults and annotations."""
     if isinstance(node, ast.Lambda):
         value = ast.copy_location(ast.Return(node.body), node.body)
-        name, body = "_diffc_lambda", list[ast.stmt]([value])
+        body: list[ast.stmt] = [value]
     else:
-        name, body = node.name, node.body
+        body = node.body
     args = node.args
     for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg):
         if arg is not None:
             arg.annotation = None
     args.defaults = []
     args.kw_defaults = [None] * len(args.kwonlyargs)
-    made = ast.FunctionDef(name, args, list(body), [], None, None)
+    made = ast.FunctionDef(_FUNCTION, args, list(body), [], None, None)
     return ast.copy_location(made, node)
-
-
-def _name_of(node: Lambdas) -> str:
-    return "_diffc_lambda" if isinstance(node, ast.Lambda) else node.name
 
 
 def _module(
@@ -160,10 +157,10 @@ def _module(
     return ast.fix_missing_locations(ast.Module([factory], []))
 
 
-def _code_of(module: CodeType, classes: list[str], name: str) -> CodeType:
+def _code_of(module: CodeType, classes: list[str]) -> CodeType:
     """The function's code within the module's."""
     found = module
-    for part in (_FACTORY, *classes[-1:], name):
+    for part in (_FACTORY, *classes[-1:], _FUNCTION):
         inner = [c for c in found.co_consts if isinstance(c, CodeType) and c.co_name == part]
         found = inner[0]
     return found

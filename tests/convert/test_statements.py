@@ -388,3 +388,35 @@ def test_locations_are_the_users():
     (negated,) = (eqn for region in chosen.regions for eqn in region.eqns)
     assert "return -x" in lines[negated.loc.line - 1]
     assert negated.loc.function == "decorated"
+
+
+def collatz(n):
+    steps = 0
+    while n != 1:
+        n = n // 2 if n % 2 == 0 else 3 * n + 1
+        steps += 1
+    return steps
+
+
+def factorial(n, depth=5):
+    if depth == 0:
+        return n
+    if n > 3:
+        return n * factorial(n - 1, depth - 1)
+    return n
+
+
+def test_integers_and_recursion(check):
+    check(collatz, 27)
+    check(factorial, 6.0)
+    check(factorial, 2.0)
+
+
+def test_functions_given_to_diffc_are_converted():
+    def each(xs):
+        return diffc.vmap(halve)(xs)
+
+    xs = np.array([3.0, -1.0, 0.5])
+    np.testing.assert_allclose(diffc.jit(each, control_flow=True)(xs), [halve(x) for x in xs])
+    compiled = diffc.jit(diffc.grad(halve), control_flow=True)
+    assert compiled(3.0) == 0.25
