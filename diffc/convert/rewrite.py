@@ -167,7 +167,7 @@ class Rewriter(ast.NodeTransformer):
         stop: str = node.stop  # type: ignore[attr-defined]  # Lowering marked it
         held = names.assigned([node.target, *node.body])
         live: set[str] = node.live_head  # type: ignore[attr-defined]  # Liveness marked it
-        after: set[str] = node.live  # type: ignore[attr-defined]
+        after: set[str] = node.live  # type: ignore[attr-defined]  # as above
         targets = names.assigned([node.target])
         kept = held & ((live - targets) | (targets & after))
         site = self._site("for", node, held, kept)
@@ -211,7 +211,7 @@ class Rewriter(ast.NodeTransformer):
         assign: list[ast.stmt] = [ast.Assign([target], ast.Name(found, ast.Load()))]
         put = self._function("set", [found], [*self._outer(held), *(assign if held else [])], node)
         functions = [*parts, get, put]
-        given = [ast.Name(f.name, ast.Load()) for f in functions]  # type: ignore[attr-defined]
+        given = [ast.Name(f.name, ast.Load()) for f in functions]  # type: ignore[attr-defined]  # as above
         call = self._call(method, node, ast.Constant(site), *values, *given)
         return [*functions, _at(ast.Expr(call), node)]
 
@@ -247,14 +247,14 @@ class Rewriter(ast.NodeTransformer):
         return _at(node, place)
 
     def _name(self, kind: str, place: ast.AST) -> str:
-        return f"_diffc_{kind}_{place.lineno}_{place.col_offset}"  # type: ignore[attr-defined]
+        return f"_diffc_{kind}_{place.lineno}_{place.col_offset}"  # type: ignore[attr-defined]  # as above
 
     def _site(
         self, kind: str, node: ast.stmt, held: set[str], live: set[str], plain: str = ""
     ) -> int:
         hidden = [name for name in held if name.startswith("_diffc_") and not _is_state(name)]
         kept = sorted(held - set(hidden) - self._globals[-1])
-        blocks = [*node.body, *getattr(node, "orelse", ())]  # type: ignore[attr-defined]
+        blocks = [*node.body, *getattr(node, "orelse", ())]  # type: ignore[attr-defined]  # as above
         forbidden = [] if plain else _forbidden(blocks, self._globals[-1] | self._nonlocals[-1])
         changed = {name: n for name, n in names.mutated(blocks).items() if name not in held}
         self.sites.append(
@@ -398,7 +398,7 @@ def _at(node: N, place: ast.AST) -> N:
         if "lineno" not in part._attributes:
             stack.extend(ast.iter_child_nodes(part))
         elif not hasattr(part, "lineno"):
-            part.lineno = part.end_lineno = place.lineno  # type: ignore[attr-defined]
-            part.col_offset = part.end_col_offset = place.col_offset  # type: ignore[attr-defined]
+            part.lineno = part.end_lineno = place.lineno  # type: ignore[attr-defined]  # as above
+            part.col_offset = part.end_col_offset = place.col_offset  # type: ignore[attr-defined]  # as above
             stack.extend(ast.iter_child_nodes(part))
     return node
