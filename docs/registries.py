@@ -16,7 +16,7 @@ from diffc.ops.registry import every_op
 from diffc.ops.term import Term
 from diffc.optimize.structure import STRUCTURE
 from diffc.optimize.table import TABLE
-from diffc.optimize.windows import GRAPH_RULES
+from diffc.optimize.whole import GRAPH_RULES
 from diffc.pipeline import STAGES
 from docs.command_line import command_line_page
 from docs.kinks import kinks_page

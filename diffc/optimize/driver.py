@@ -19,7 +19,7 @@ from diffc.optimize.fold import fold
 from diffc.optimize.rule import Node, Number, Pattern, Rule, Variable
 from diffc.optimize.structure import STRUCTURE, Structure
 from diffc.optimize.table import TABLE
-from diffc.optimize.windows import GRAPH_RULES
+from diffc.optimize.whole import GRAPH_RULES
 
 #: ops whose operands may be swapped; ``tests/optimize`` holds this against their NumPy meaning.
 COMMUTATIVE = frozenset(

@@ -16,7 +16,7 @@ from diffc.ops.interpret import evaluate
 from diffc.ops.registry import find, table
 from diffc.optimize import optimize
 from diffc.optimize.structure import STRUCTURE
-from diffc.optimize.windows import GRAPH_RULES
+from diffc.optimize.whole import GRAPH_RULES
 from diffc.trace import trace
 from tests.cases.reader import files, read
 

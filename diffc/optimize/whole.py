@@ -1,0 +1,48 @@
+"""Rewrites of whole graphs: the table.
+
+They look at sums of several equations and at who uses what, so they are functions on graphs beside
+the rules for single equations. ``driver`` runs them when no such rule applies.
+
+Those that make convolutions change the order of a summation. They are on although they are not
+exact: the order within a contraction is diffc's choice, and the bound that holds for it (``n *
+eps`` times the sum of the absolute products) holds for the sum of contractions that is replaced,
+with the same ``n``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diffc.ir.graph import Graph
+from diffc.optimize.masks import mask_of_maximum
+from diffc.optimize.regions import (
+    branch_of_literal,
+    constant_carries,
+    literal_operands,
+    unused_in_regions,
+)
+from diffc.optimize.shifts import sum_of_shifts
+from diffc.optimize.spread import spread_of_contract
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRule:
+    """A rewrite of a whole graph; ``apply`` returns the same graph where there is nothing to do."""
+
+    apply: Callable[[Graph], Graph]
+    why: str
+    is_on: bool = True
+
+
+GRAPH_RULES: dict[str, GraphRule] = {
+    "branch_of_literal": GraphRule(branch_of_literal, "flags that are known when compiling"),
+    "unused_in_regions": GraphRule(unused_in_regions, "loops of which only some results count"),
+    "constant_carries": GraphRule(constant_carries, "parameters carried beside a state"),
+    "literal_operands": GraphRule(literal_operands, "zeros that tangents and sums start from"),
+    "sum_of_shifts": GraphRule(sum_of_shifts, "convolutions written as sums of shifted slices"),
+    "spread_of_contract": GraphRule(spread_of_contract, "gradients of convolutions by their data"),
+    "mask_of_maximum": GraphRule(
+        mask_of_maximum, "the backward pass of relu reads the result that is kept anyway"
+    ),
+}
