@@ -9,10 +9,11 @@ depend on. Reading memory is in `memory.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from diffc.codegen.emit.frame import Frame, Value
+from diffc.codegen.emit.math import VectorMath
 from diffc.codegen.emit.memory import Computed, Condition, Memory
 from diffc.codegen.emit.numbering import Numbering
 from diffc.codegen.emit.registers import FLOATS, register
@@ -49,6 +50,7 @@ class Evaluator:
     frame: Frame
     numbering: Numbering
     memory: Memory
+    _turns: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def ops(self, lanes: int) -> Ops:
         """The scalar ops on values of `lanes` lanes."""
@@ -234,8 +236,24 @@ class Evaluator:
         found = [self._find(arg, where) for arg in expr.args]
         lanes = max((value.lanes for value in found if value is not None), default=1)
         args = [self._lifted(arg, where, lanes) for arg in expr.args]
+        fits = lanes <= max(1, self.frame.target.lanes(expr.dtype))
+        if fits and expr.name in ("sin", "cos") and expr.dtype in ("f32", "f64"):
+            return Value(self._turned(expr, self._place(expr, where)[1], args[0], lanes), lanes)
         sources = [arg.dtype for arg in expr.args]
         return Value(self.ops(lanes).apply(expr.name, expr.dtype, sources, args), lanes)
+
+    def _turned(self, expr: Apply, depth: int, x: str, lanes: int) -> str:
+        """Sine or cosine: those of one argument share all but their last steps."""
+        math = VectorMath(self.frame.fn, expr.dtype, lanes, self.frame.target)
+
+        def make() -> Value:
+            parts = math.turn(x)
+            self._turns[parts[0]] = parts
+            return Value(parts[0], lanes)
+
+        sine = self.frame.cached(("turn", x, expr.dtype, lanes), depth, make)
+        parts = self._turns[sine.text]
+        return math.sin(x, parts) if expr.name == "sin" else math.cos(x, parts)
 
     def _choose(self, expr: Choose, where: Condition) -> Value:
         needs = self._needs(expr, where)

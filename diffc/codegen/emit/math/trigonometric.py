@@ -121,22 +121,27 @@ class Trigonometrics(Vector):
         rest = self.add(self.sub(self.sub(1.0, lead), half), rest)
         return self.add(r, self.mul_add(sine, r, low)), self.add(lead, rest)
 
-    def _turned(self, x: str, turn: int) -> str:
-        """sin(x + turn pi/2)."""
+    def turn(self, x: str) -> tuple[str, str, str]:
+        """What sin(x) and cos(x) share: sine and cosine of x - n pi/2, and n in its low bits."""
         r, low, quadrant = self._reduce(x, with_low=not self.is_single)
+        return *self._kernels(r, low), quadrant
+
+    def _turned(self, parts: tuple[str, str, str], turn: int) -> str:
+        """sin(x + turn pi/2)."""
+        sine, cosine, quadrant = parts
         if turn:
             quadrant = self.integer_op("add", quadrant, turn)
-        sine, cosine = self._kernels(r, low)
         y = self.select(self.is_odd(quadrant), cosine, sine)
         return self.flip_sign(y, quadrant, 1)
 
-    def sin(self, x: str) -> str:
-        """Sine."""
-        return self.select(self.compare("oeq", x, 0.0), x, self._turned(x, 0))
+    def sin(self, x: str, parts: tuple[str, str, str] | None = None) -> str:
+        """Sine; `parts` is what `turn` gave."""
+        turned = self._turned(self.turn(x) if parts is None else parts, 0)
+        return self.select(self.compare("oeq", x, 0.0), x, turned)
 
-    def cos(self, x: str) -> str:
-        """Cosine."""
-        return self._turned(x, 1)
+    def cos(self, x: str, parts: tuple[str, str, str] | None = None) -> str:
+        """Cosine; `parts` is what `turn` gave."""
+        return self._turned(self.turn(x) if parts is None else parts, 1)
 
     def tan(self, x: str) -> str:
         """Tangent: sin/cos of r, or -cos/sin in odd quadrants."""
