@@ -4,13 +4,14 @@ A support is a boolean operand of the tangent's shape, or None: everywhere. ``se
 slices and pads seed supports, movement ops map them, a sum asks whether *any* summed element has
 one, and where cotangents add up supports are joined by OR. A product with a partial derivative
 that may be infinite or NaN is then taken only inside the support, so a branch that was not taken
-contributes exactly nothing. Ops that mix elements otherwise (``contract``, ``scatter``, region ops)
-end a support: it becomes None.
+contributes exactly nothing. Indexing maps supports too; what a scatter adds up is non-zero where
+any update may be. Ops that mix elements otherwise (``contract``, ``cumsum``, region ops) end a
+support: it becomes None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from diffc.ir.aval import Aval
@@ -20,6 +21,8 @@ from diffc.ops.term import GraphTerm
 
 #: what an op on cotangents is on supports; movement ops map supports as they map values.
 ON_SUPPORTS = {"sum": "any", "add": "bitwise_or"}
+#: ops whose first operands are tangents, and how many; integers follow, which stay as they are.
+INDEXING = {"gather": 1, "dynamic_slice": 1, "dynamic_update_slice": 2, "scatter": 2}
 
 
 class SupportEndsError(Exception):
@@ -44,6 +47,10 @@ class SupportTerm(GraphTerm):
         Raises:
             SupportEndsError: the op mixes elements.
         """
+        if name == "convert":
+            return (self,)
+        if name in INDEXING:
+            return (self._indexed(name, others, params),)
         op = find(ON_SUPPORTS.get(name, name))
         if not (op.is_movement or name in ON_SUPPORTS):
             raise SupportEndsError(name)
@@ -61,6 +68,38 @@ class SupportTerm(GraphTerm):
             return tuple(SupportTerm(self.builder, literal(values.copy().pop(), a)) for a in avals)
         results = self.builder.emit(op, operands, params)
         return tuple(SupportTerm(self.builder, result) for result in results)
+
+    def _indexed(
+        self, name: str, others: Sequence[GraphTerm], params: Mapping[str, Any]
+    ) -> SupportTerm:
+        """An op of ``INDEXING``: the first terms are supports, the others integers."""
+        count = INDEXING[name]
+        indices = [term.operand for term in others[count - 1 :]]
+        supports = [_as_support(self.operand)]
+        supports += [_as_support(term.operand) for term in others[: count - 1]]
+        values = {x.value if isinstance(x, Literal) else None for x in supports}
+        if any(x.aval.dtype != "bool" for x in supports):
+            raise SupportEndsError(name)
+        op = find(name)
+        if len(values) == 1 and None not in values:
+            aval = supports[0].aval
+            if count == 1:
+                (aval,) = op.infer((aval, *(x.aval for x in indices)), params, ())
+            return SupportTerm(self.builder, literal(values.pop(), aval))
+        if params.get("combine", "set") == "set":
+            return SupportTerm(
+                self.builder, self.builder.emit(op, (*supports, *indices), params)[0]
+            )
+        # Booleans can't be compared: 1 is greater than 0.
+        numbers = [_converted(self.builder, x, "u8") for x in supports]
+        (found,) = self.builder.emit(op, (*numbers, *indices), {**params, "combine": "max"})
+        return SupportTerm(self.builder, _converted(self.builder, found, "bool"))
+
+
+def _converted(builder: Builder, x: Operand, dtype: str) -> Operand:
+    if isinstance(x, Literal):
+        return literal(int(x.value), x.aval.with_dtype(dtype))
+    return builder.emit(find("convert"), (x,), {"dtype": dtype})[0]
 
 
 def _as_support(operand: Operand) -> Operand:

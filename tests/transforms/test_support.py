@@ -1,0 +1,171 @@
+"""A branch that is not taken contributes exactly nothing: drawn programs against safe ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import diffc
+from diffc.ops.interpret import evaluate
+from diffc.trace import trace
+from diffc.transforms import jvp, vjp
+
+# Infinite or nan, with an infinite or nan derivative, where the mask is False.
+UNSAFE = {
+    "sqrt": (np.sqrt, lambda x: x > 0),
+    "log": (np.log, lambda x: x > 0),
+    "reciprocal": (lambda x: 1 / x, lambda x: x != 0),
+    "pow": (lambda x: np.power(x, 0.25), lambda x: x > 0),
+    "arccos": (np.arccos, lambda x: abs(x) < 1),
+    "log1p": (np.log1p, lambda x: x > -1),
+}
+X = np.array([0.5, -1.0, 0.0, 0.75, -2.0, 0.25])
+
+
+def moved(step, y):
+    """A step that moves elements around; the same on arrays, masks and tracers."""
+    name, parameter = step
+    if name == "slice":
+        return y[parameter : parameter + max(len(y) // 2, 1)]
+    if name == "reverse":
+        return y[::-1]
+    if name == "roll":
+        return np.roll(y, parameter)
+    if name == "repeat":
+        return np.reshape(np.broadcast_to(y, (2, len(y))), (-1,))[: len(y) + 1]
+    if name == "gather":
+        return y[np.arange(len(y) + 1) * (parameter + 1) % len(y)]
+    if name == "concat":
+        return np.concatenate([y, y[:1]])
+    if name == "sort of rows":
+        return np.reshape(np.reshape(np.concatenate([y, y]), (2, -1)).T, (-1,))
+    assert name == "matrix"
+    rows = np.reshape(np.concatenate([y, y]), (2, -1))
+    return rows[np.array([1, 0, 1])][:, 0 : max(len(y) - 1, 1)].ravel()
+
+
+MOVES = ("slice", "reverse", "roll", "repeat", "gather", "concat", "sort of rows", "matrix")
+SCALARS = {
+    "double": lambda y: 2 * y,
+    "square": lambda y: y * y,
+    "bell": lambda y: np.exp(-y * y),
+    "negative": lambda y: -y,
+    "float32": lambda y: y.astype(np.float32).astype(np.float64),
+    "reciprocal": lambda y: 1 / (3 + y),
+}
+
+
+@st.composite
+def programs(draw):
+    """``f(x, is_safe)``; safe, the unsafe function never sees what it can't take."""
+    name = draw(st.sampled_from(sorted(UNSAFE)))
+    unsafe, fits = UNSAFE[name]
+    steps = draw(
+        st.lists(
+            st.one_of(
+                st.tuples(st.sampled_from(MOVES), st.integers(0, 2)),
+                st.tuples(st.sampled_from(sorted(SCALARS)), st.just(0)),
+            ),
+            max_size=4,
+        )
+    )
+    good = fits(X)
+    for step in steps:
+        good = moved(step, good) if step[0] in MOVES else good
+    ending = draw(st.sampled_from(("where", "indexed", "overwritten", "dynamic", "masked sum")))
+    places, others = np.flatnonzero(good), np.flatnonzero(~good)
+    if len(places) == 0:
+        ending = draw(st.sampled_from(("where", "overwritten", "masked sum")))
+    times = draw(st.integers(1, 2))
+
+    def f(x, is_safe):
+        fine = fits(x)
+        y = unsafe(np.where(fine, x, 0.5) if is_safe else x)
+        for step in steps:
+            y = moved(step, y) if step[0] in MOVES else SCALARS[step[0]](y)
+        if ending == "where":
+            return np.sum(np.where(good, y, 3.0))
+        if ending == "indexed":
+            return np.sum(np.concatenate([y[places]] * times))
+        if ending == "overwritten":
+            y = y.copy()
+            y[others] = 2.0
+            return np.sum(y * y)
+        if ending == "dynamic":
+            return y[places[0] + np.argmin(0 * x)]
+        return np.sum(np.where(good, y, 0.0) * np.arange(len(good)))
+
+    return f, steps, name, ending
+
+
+def graph_of(f, is_safe):
+    traced = trace(lambda x: f(x, is_safe), (X,))
+    return traced.graph, [c.array for c in traced.captured]
+
+
+def gradient(f, is_safe):
+    graph, hidden = graph_of(f, is_safe)
+    made = vjp(graph, [True, *(False for _ in hidden)])
+    if not any(made.active_outputs):
+        return np.zeros_like(X)
+    with np.errstate(all="ignore"):
+        return evaluate(made.graph, [X, *hidden, np.float64(1)])[-1]
+
+
+def directional(f, is_safe):
+    graph, hidden = graph_of(f, is_safe)
+    made = jvp(graph, [True, *(False for _ in hidden)])
+    if not any(made.active_outputs):
+        return np.zeros_like(X)
+    with np.errstate(all="ignore"):
+        return np.array([evaluate(made.graph, [X, *hidden, unit])[-1] for unit in np.eye(len(X))])
+
+
+@given(programs())
+def test_gradients_are_those_of_the_safe_version(drawn):
+    f, *_ = drawn
+    for derivative in (gradient, directional):
+        found, expected = derivative(f, False), derivative(f, True)
+        assert np.isfinite(expected).all()
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+CASES = {
+    "indexed": (lambda x: np.sum(np.sqrt(x)[np.array([0, 3])]), [0, 3]),
+    "indexed twice": (lambda x: np.sum(np.sqrt(x)[np.array([0, 3, 3])]), [0, 3, 3]),
+    "one of them": (lambda x: np.sqrt(x)[3], [3]),
+    "along an axis": (lambda x: np.take_along_axis(np.sqrt(x), np.array([3, 5]), 0).sum(), [3, 5]),
+    "in a scan": (
+        lambda x: diffc.scan(lambda c, i: (c + np.sqrt(x)[i], ()), 0.0, np.array([0, 3]))[0],
+        [0, 3],
+    ),
+    "chosen in a scan": (
+        lambda x: diffc.scan(lambda c, v: (c + np.where(v > 0, np.sqrt(v), 0), ()), 0.0, x)[0],
+        [0, 3, 5],
+    ),
+    "in a branch": (
+        lambda x: diffc.cond(x[0] > 0, lambda x: np.sqrt(x)[3], lambda x: np.sqrt(x)[1], x),
+        [3],
+    ),
+    "as float32": (lambda x: np.sum(np.sqrt(x).astype(np.float32)[3:4]).astype(float), [3]),
+    "sorted": (lambda x: np.sum(np.sort(np.where(x > 0, np.sqrt(x), 9))[:3]), [0, 3, 5]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_is_not_read_has_gradient_zero(name, compiled):
+    f, places = CASES[name]
+    expected = np.zeros(6)
+    np.add.at(expected, places, 0.5 / np.sqrt(X[places]))
+    for derivative in (diffc.grad(f), diffc.jacfwd(f)):
+        found = (diffc.jit(derivative) if compiled else derivative)(X)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_what_is_read_is_honest():
+    """No support hides a nan that the function itself has."""
+    found = diffc.grad(lambda x: np.sum(np.sqrt(x)[np.array([1, 3])]))(X)
+    assert np.isnan(found[1])
+    assert np.isinf(diffc.grad(lambda x: np.sqrt(x)[2])(X)[2])
+    assert np.isnan(diffc.grad(lambda x: np.sqrt(x)[2] ** 2)(X)[2])
