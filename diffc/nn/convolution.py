@@ -70,17 +70,18 @@ def conv(
             f"and {outputs} output channels",
             location=line(),
         )
-    patches = where.windows(where.padded(x, 0.0))
     count = len(sizes)
     names = iter(string.ascii_lowercase)
     batch, group, into, out = next(names), next(names), next(names), next(names)
     position = "".join(next(names) for _ in range(count))
     offset = "".join(next(names) for _ in range(count))
+    x = where.padded(x, 0.0)
     if groups == 1:
         group = ""
-    else:
-        patches = _split(patches, where.channel, groups)
+    else:  # split before the windows: their gradient is then one contraction
+        x = _split(x, where.channel, groups)
         w = _split(w, w.ndim - 1 if is_last else 0, groups)
+    patches = where.windows(x)
     if is_last:
         weights, pixels = offset + into + group + out, batch + position + group + into
         result = batch + position + group + out

@@ -60,19 +60,24 @@ class Spatial:
         return np.pad(x, widths, constant_values=x.dtype.type(value))
 
     def windows(self, x: Any) -> Any:
-        """The windows of ``x``: its axes, then one axis of offsets for each spatial axis."""
+        """The windows of ``x``: its axes, then one axis of offsets for each spatial axis.
+
+        More axes of channels may stand before the spatial ones than the layout says.
+        """
+        shift = 0 if self.is_last else x.ndim - len(self.axes) - 2
+        axes = tuple(axis + shift for axis in self.axes)
         if active():
             return emit(
                 "window",
                 x,
-                axes=self.axes,
+                axes=axes,
                 sizes=self.sizes,
                 strides=self.strides,
                 dilations=self.dilations,
             )[0]
-        found: Any = sliding_window_view(numpy.asarray(x), self.spans, self.axes)
+        found: Any = sliding_window_view(numpy.asarray(x), self.spans, axes)
         places = [slice(None)] * x.ndim
-        for axis, stride in zip(self.axes, self.strides, strict=True):
+        for axis, stride in zip(axes, self.strides, strict=True):
             places[axis] = slice(None, None, stride)
         offsets = [slice(None, None, dilation) for dilation in self.dilations]
         return found[(*places, *offsets)]
