@@ -9,11 +9,13 @@ the names of their buffers are one function. Constants are globals of this modul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from diffc.codegen.emit.kernel import write_kernel
 from diffc.codegen.emit.memory import STATUS_LIMIT
+from diffc.codegen.emit.runs import Run, Table, find_runs
 from diffc.codegen.emit.shares import THREADS_AT
 from diffc.codegen.emit.text import FunctionText, ModuleText
 from diffc.codegen.loops.failure import stops
@@ -59,6 +61,8 @@ class _Writer:
     target: Target
     kernels: dict[object, str] = field(default_factory=dict)
     routines: dict[int, str] = field(default_factory=dict)
+    keys: dict[Kernel, object] = field(default_factory=dict)
+    tables: list[str] = field(default_factory=list)
 
     def write(self, name: str) -> str:
         for number, data in enumerate(self.module.constants):
@@ -77,26 +81,30 @@ class _Writer:
         fn.store("i64", "0", status, 8)
         if is_shared:
             fn.store("i64", "%threads", fn.gep(status, THREADS_AT), 8)
-        inputs = [_element(fn, "%inputs", number) for number in range(entry.inputs)]
-        outputs = [_element(fn, "%outputs", number) for number in range(entry.outputs)]
-        call = _Call(fn, inputs, outputs, "%arena", status, aligned=True)
-        before = stops(self.module)
-        for position, step in enumerate(entry.steps):
-            if position in before:
-                _stop_on_failure(call)
-            self._step(call, step)
+        first, block = fn.divert([], fn.block)  # the pointers that turn out to be needed
+        inputs, outputs = _Pointers(fn, "%inputs", first), _Pointers(fn, "%outputs", first)
+        call = _Call(
+            fn, inputs, outputs, "%arena", status, True, {"input": "%inputs", "output": "%outputs"}
+        )
+        self._steps(call, entry.steps, stops(self.module))
+        following, block = fn.divert(first, block)
+        first += following
+        fn.block = block
         code = fn.load("i64", status, 8)
         fn.ret("i64", _number(fn, code) if self.module.messages else code)
         return self.text.text()
 
     def _constant(self, number: int, data: bytes) -> None:
+        self._global(f"constant{number}", data)
+
+    def _global(self, name: str, data: bytes) -> None:
         content = "".join(
             chr(byte) if 32 <= byte < 127 and byte not in (34, 92) else f"\\{byte:02X}"
             for byte in data
         )
         kind = f"[{len(data)} x i8]"
         definition = f'internal unnamed_addr constant {kind} c"{content}", align {ALIGNMENT}'
-        self.text.add_global(f"constant{number}", definition)
+        self.text.add_global(name, definition)
 
     def _routine(self, routine: Routine) -> str:
         """The function of a routine other than the entry."""
@@ -110,13 +118,58 @@ class _Writer:
         parameters = [("ptr", text) for text in (*inputs, *outputs, "%arena", "%status")]
         attributes = f"noinline {self.target.attributes}"
         fn = self.text.function(name, "void", parameters, attributes=attributes, internal=True)
-        self._steps(_Call(fn, inputs, outputs, "%arena", "%status", aligned=False), routine)
+        call = _Call(fn, inputs, outputs, "%arena", "%status", aligned=False)
+        self._steps(call, routine.steps)
         fn.ret()
         return name
 
-    def _steps(self, call: _Call, routine: Routine) -> None:
-        for step in routine.steps:
-            self._step(call, step)
+    def _steps(
+        self, call: _Call, steps: Sequence[Step], stops_at: frozenset[int] = frozenset()
+    ) -> None:
+        """Writes the steps; runs of equal ones as loops."""
+        names = [
+            None if position in stops_at else self._function(call, step)
+            for position, step in enumerate(steps)
+        ]
+        runs = {run.start: run for run in find_runs(names)}
+        at = 0
+        while at < len(steps):
+            run = runs.get(at)
+            if run is not None:
+                self._run(call, run, steps, names)
+                at = run.stop
+                continue
+            if at in stops_at:
+                _stop_on_failure(call)
+            self._step(call, steps[at])
+            at += 1
+
+    def _function(self, call: _Call, step: Step) -> str | None:
+        """The function that a step calls with one pointer after another, if it does no more."""
+        if isinstance(step, Invoke):
+            return self._routine(step.routine)
+        return self._launched(call, step) if isinstance(step, Launch) else None
+
+    def _run(
+        self, call: _Call, run: Run, steps: Sequence[Step], names: Sequence[str | None]
+    ) -> None:
+        """A loop that makes the calls of a run."""
+        fn = call.fn
+        parts = [_addresses(step) for step in steps[run.start : run.stop]]
+        rows = [
+            [at for part in parts[first : first + run.period] for at in part]
+            for first in range(0, len(parts), run.period)
+        ]
+        table = Table(fn, rows, call.pointer, call.arrays)
+        name = f"table{len(self.tables)}"
+        with fn.loop(run.count) as loop:
+            pointers = iter(table.pointers(fn.index(f"@{name}", "i64", loop.index)))
+            for n in range(run.period):
+                given = [("ptr", next(pointers)) for _ in parts[n]]
+                function = str(names[run.start + n])
+                fn.call("void", function, *given, ("ptr", call.status), declare=False)
+        self.tables.append(name)
+        self._global(name, table.data())
 
     def _step(self, call: _Call, step: Step) -> None:
         if isinstance(step, Launch):
@@ -144,17 +197,23 @@ class _Writer:
         call.fn.call("void", self._routine(routine), *arguments, declare=False)
 
     def _launch(self, call: _Call, step: Launch) -> None:
-        kernel = step.kernel
-        alignments = tuple(
-            call.alignment(at, ITEM_BYTES[buffer.dtype])
-            for at, buffer in zip(step.addresses, kernel.params, strict=False)
-        )
-        name = self._kernel(kernel, alignments, step.aliased)
+        name = self._launched(call, step)
         pointers = [("ptr", call.pointer(at)) for at in step.addresses]
         call.fn.call("void", name, *pointers, ("ptr", call.status), declare=False)
 
+    def _launched(self, call: _Call, step: Launch) -> str:
+        """The function of a kernel on these addresses."""
+        alignments = tuple(
+            call.alignment(at, ITEM_BYTES[buffer.dtype])
+            for at, buffer in zip(step.addresses, step.kernel.params, strict=False)
+        )
+        return self._kernel(step.kernel, alignments, step.aliased)
+
     def _kernel(self, kernel: Kernel, alignments: tuple[int, ...], is_aliased: bool) -> str:
-        key = kernel_key(kernel), alignments, is_aliased
+        structure = self.keys.get(kernel)
+        if structure is None:
+            structure = self.keys[kernel] = kernel_key(kernel)
+        key = structure, alignments, is_aliased
         known = self.kernels.get(key)
         if known is None:
             stem = "".join(char if char.isalnum() else "_" for char in kernel.name) or "kernel"
@@ -263,6 +322,7 @@ class _Call:
     arena: str
     status: str
     aligned: bool
+    arrays: Mapping[str, str] = field(default_factory=dict)
 
     def pointer(self, at: Address) -> str:
         """The pointer of an address."""
@@ -300,6 +360,35 @@ def _number(fn: FunctionText, code: str) -> str:
     number = fn.value(f"sub i64 {STATUS_LIMIT}, {code}")
     is_fine = fn.value(f"icmp eq i64 {code}, 0")
     return fn.value(f"select i1 {is_fine}, i64 0, i64 {number}")
+
+
+class _Pointers(Sequence[str]):
+    """The pointers of an ABI array, each loaded where the entry begins when it is first used."""
+
+    def __init__(self, fn: FunctionText, array: str, lines: list[str]) -> None:
+        self._fn = fn
+        self._array = array
+        self._lines = lines
+        self._known: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __getitem__(self, number: Any) -> Any:
+        found = self._known.get(number)
+        if found is None:
+            before = self._fn.divert(self._lines, "entry")
+            found = self._known[number] = _element(self._fn, self._array, number)
+            self._fn.divert(*before)
+        return found
+
+
+def _addresses(step: Step) -> tuple[Address, ...]:
+    """The pointers that a step's function is given."""
+    if isinstance(step, Launch):
+        return step.addresses
+    assert isinstance(step, Invoke)
+    return (*step.inputs, *step.outputs, step.arena)
 
 
 def _element(fn: FunctionText, array: str, number: int) -> str:
