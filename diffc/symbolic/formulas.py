@@ -17,7 +17,7 @@ import sympy
 from diffc.ir.graph import Graph
 from diffc.jitted import work_of
 from diffc.symbolic.check import Check
-from diffc.symbolic.decide import decide
+from diffc.symbolic.decide import CHOICES, decide
 from diffc.symbolic.unfold import CannotUnfold, Unfolded, flat, symbols, tree_size, unfold
 
 Array = np.ndarray[Any, Any]
@@ -30,6 +30,7 @@ NODES_UP_TO = 12_000
 #: formulas are printed for so many inputs, if they are no longer than this
 SHOWN_INPUTS = 4
 SHOWN_LENGTH = 160
+SIMPLIFIED_UP_TO = 60
 
 _SCALES = (sympy.Integer(1), sympy.Rational(9, 10), sympy.Rational(7, 10))
 
@@ -132,10 +133,15 @@ def shown(
     names = [str(symbol) for symbol in flat([formulas.inputs[p] for p in positions])]
     if len(names) > SHOWN_INPUTS:
         return []
-    texts = [str(sympy.simplify(expr)) if expr.count_ops() < 100 else str(expr) for expr in truth]
+    texts = [str(sympy.simplify(expr) if _is_simple(expr) else expr) for expr in truth]
     if any(len(text) > SHOWN_LENGTH for text in texts):
         return []
     return list(zip(names, texts, strict=True))
+
+
+def _is_simple(expr: Any) -> bool:
+    """Whether SymPy simplifies an expression within a moment: choices take it long."""
+    return bool(expr.count_ops() <= SIMPLIFIED_UP_TO) and not expr.has(*CHOICES)
 
 
 def _unfolded(graph: Graph, formulas: Formulas, *, freeze: bool = False) -> Unfolded:

@@ -66,6 +66,24 @@ def test_checked_to_50_digits():
     assert decide([chain], [same], [x, y, z], POINTS)[0] in ("proved", "checked")
 
 
+def test_products_of_many_functions_are_proved_as_fractions():
+    calls = [sympy.tanh(x * k + y) for k in range(1, 6)]
+    left = sum((c - z) ** 2 / (1 + z**2) for c in calls)
+    right = (sum(c**2 - 2 * c * z for c in calls) + 5 * z**2) / (1 + z**2)
+    assert verdict(left, right) == "proved"
+    assert verdict(left, right + z / 10**12) == "failed"
+
+
+def test_no_proof_is_tried_of_what_differs_by_roundings(monkeypatch):
+    third = Rational(1 / 3)
+    asked = []
+    monkeypatch.setattr("diffc.symbolic.decide.is_zero", lambda gap: asked.append(gap))
+    kind, error, _ = decide([sin(x) * third], [sin(x) / 3], [x, y, z], POINTS)
+    assert kind == "checked"
+    assert error > 0
+    assert not asked
+
+
 def test_folded_constants_are_said_to_be():
     kind, error, detail = decide([x * Rational("0.30000000000000004")], [x * Rational(3, 10)],
                                  [x, y, z], POINTS)  # fmt: skip
