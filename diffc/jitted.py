@@ -540,7 +540,7 @@ def work_of(graph: Graph) -> int:
         for result in eqn.results:
             total += int(result.aval.size)  # type: ignore[arg-type]  # ints, as above
         if eqn.op.name == "contract":
-            total += int(size(eqn.operands[0].aval.shape))  # type: ignore[arg-type]
+            total += int(size(eqn.operands[0].aval.shape))  # type: ignore[arg-type]  # ints too
         for region in eqn.regions:
             total += work_of(region) * eqn.params.get("length", 1)
     return total
