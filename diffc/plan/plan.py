@@ -290,8 +290,9 @@ def _call(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
 
 def _scan(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
     params = eqn.params
+    carries = {k: params["consts"] + k for k in range(params["carry"])}
     return Loop(
-        plan(eqn.regions[0]),
+        plan(eqn.regions[0], offered=carries),
         params["length"],
         params["reverse"],
         params["consts"],

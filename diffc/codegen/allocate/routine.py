@@ -132,7 +132,8 @@ class _Routine:
     def __init__(self, allocator: Allocator, program: Program) -> None:
         self.allocator = allocator
         self.program = program
-        self.sharing: Sharing = share(program, allocator.kernels, allocator.overlap)
+        taken = {callee: allocator.known[callee].taken for callee in callees(program)}
+        self.sharing: Sharing = share(program, allocator.kernels, taken, allocator.overlap)
         self.workspaces: dict[int, list[Workspace]] = {}
         self.offsets: dict[Slot, int] = {}
         self.copies: list[tuple[str, str, int]] = []
@@ -185,6 +186,7 @@ class _Routine:
                 Workspace(f"{buffer.name}.spare", nbytes_of(buffer), step)
                 for carry, buffer in enumerate(carries)
                 if (step, carry) not in self.sharing.spares
+                and carry not in self.allocator.known[node.body].taken
             ]
         elif isinstance(node, While):
             spaces = [
@@ -280,11 +282,16 @@ class _Routine:
         body = node.body
         reads, writes = self._addresses(node.reads), self._addresses(node.writes)
         final = writes[: node.carries]
-        spare = list(final)
+        spare, initial = list(final), list(reads[first:last])
         free = iter(places[:-1])
-        for carry in range(node.carries if node.length > 1 else 0):
-            initial = self.sharing.spares.get((step, carry))
-            spare[carry] = next(free) if initial is None else self.address(initial)
+        taken = self.allocator.known[body].taken
+        for carry, source in enumerate(node.reads[first:last]):
+            if carry in taken:
+                self._copy(node.writes[carry], source)
+                initial[carry] = final[carry]
+            elif node.length > 1:
+                given = self.sharing.spares.get((step, carry))
+                spare[carry] = next(free) if given is None else self.address(given)
         slices = [nbytes_of(buffer) for buffer in body.inputs[last:]]
         stacked = [nbytes_of(buffer) for buffer in body.outputs[node.carries :]]
         self.steps.append(
@@ -293,7 +300,7 @@ class _Routine:
                 node.length,
                 node.reverse,
                 reads[:first],
-                reads[first:last],
+                tuple(initial),
                 tuple(spare),
                 final,
                 tuple(zip(reads[last:], slices, strict=True)),

@@ -74,21 +74,35 @@ def writes_of(node: Node) -> tuple[Buffer, ...]:
 
 
 def share(
-    program: Program, kernels: Mapping[Kernel, LoopKernel], overlap: Overlap | None = None
+    program: Program,
+    kernels: Mapping[Kernel, LoopKernel],
+    taken: Mapping[Program, frozenset[int]],
+    overlap: Overlap | None = None,
 ) -> Sharing:
-    """Decides what shares memory; ``overlap`` remembers what it learned of the kernels.
+    """Decides what shares memory.
+
+    Args:
+        program: what is allocated.
+        kernels: its kernels as nests.
+        taken: for each of its callees, the outputs that lie in an input that was offered.
+        overlap: remembers what it learned of the kernels.
 
     Raises:
         InternalError: a value is read before it is written, or written twice; or an input is
             donated to an output of another size, or to two.
     """
-    return _Sharer(program, kernels, overlap or Overlap()).run()
+    return _Sharer(program, kernels, taken, overlap or Overlap()).run()
 
 
 class _Sharer:
     def __init__(
-        self, program: Program, kernels: Mapping[Kernel, LoopKernel], overlap: Overlap
+        self,
+        program: Program,
+        kernels: Mapping[Kernel, LoopKernel],
+        taken: Mapping[Program, frozenset[int]],
+        overlap: Overlap,
     ) -> None:
+        self.taken = taken
         self.program = program
         self.kernels = kernels
         self.overlap = overlap
@@ -174,9 +188,12 @@ class _Sharer:
             )
         if isinstance(node, Loop):
             # Steps read one place and write the other; with an even number of steps the first one
-            # writes the spare place, and the last one the place that the first one read.
+            # writes the spare place, and the last one the place that the first one read. A carry
+            # that the body updates in place is copied to where the final one will be, to begin.
             carry = node.writes.index(target)
-            if carry >= node.carries or node.length % 2 or not node.length:
+            if carry >= node.carries or not node.length:
+                return False
+            if node.length % 2 and carry not in self.taken[node.body]:
                 return False
             reads = node.reads
             return reads[node.constants + carry] is source and reads.count(source) == 1
@@ -223,7 +240,7 @@ class _Sharer:
             return
         for carry in range(node.carries):
             source = node.reads[node.constants + carry]
-            if node.reads.count(source) > 1:
+            if node.reads.count(source) > 1 or carry in self.taken[node.body]:
                 continue
             slot = self.sharing.slots.get(source)
             is_donated = source.role == "input" and source.index in self.program.donated.values()
