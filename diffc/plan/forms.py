@@ -83,6 +83,11 @@ def unshaped(value: Value) -> Value:
     return value
 
 
+def is_gathering(eqn: Eqn) -> bool:
+    """Whether the equation's own loops ask for each element of its operand once."""
+    return isinstance(eqn.op.body, Special) and eqn.op.body.kind == "overlap_add"
+
+
 def reads_memory(eqn: Eqn, operand: Operand) -> bool:
     """Whether the loops read the operand from memory, so that even a literal lies there."""
     if isinstance(eqn.op.body, Special) and eqn.op.body.kind == "contract":

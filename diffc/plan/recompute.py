@@ -20,7 +20,7 @@ import math
 from diffc.ir.aval import Aval
 from diffc.ir.flow import Network
 from diffc.ir.graph import Eqn, Value
-from diffc.plan.forms import is_indexed, price_of
+from diffc.plan.forms import is_gathering, is_indexed, price_of
 from diffc.plan.fuse import Fusion, Group
 
 #: what one more equation costs in code, in bytes of traffic: it counts where arrays are small
@@ -35,6 +35,7 @@ def values_in_memory(fusion: Fusion) -> set[Value]:
     for group in fusion.groups:
         for eqn in group.eqns:
             keeps = fusion.kinds[eqn] in ("contract", "solo", "region") or is_indexed(eqn)
+            keeps = keeps and not is_gathering(eqn)
             for value in fusion.roots(eqn):
                 if value.eqn is None:
                     continue

@@ -1,6 +1,11 @@
 """Convolution and pooling against direct loops, and their gradients against differences."""
 
 import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from diffc.errors import ShapeError, UsageError
 from diffc.runtime.target import host
 
 RNG = np.random.default_rng(5)
+ROOT = Path(__file__).parents[2]
 
 
 def drawn(*shape, dtype="f8"):
@@ -186,6 +192,40 @@ def test_gradient_of_overlapping_max_pool():
     for start in (0, 2, 4):
         wanted[start + np.argmax(x[0, start : start + 3, 0])] += 1
     np.testing.assert_array_equal(found[0, :, 0], wanted)
+
+
+def test_gradients_write_no_patches():
+    """Windows, and what is computed from them, live in accesses only."""
+
+    def loss(x, w):
+        y = nn.conv(x, w, stride=2, padding="same", groups=2)
+        return np.sum(nn.avg_pool(nn.max_pool(y, 3, stride=1) ** 2, 2, stride=1))
+
+    x, w = drawn(2, 13, 14, 6, dtype="f4"), drawn(5, 5, 3, 8, dtype="f4")
+    step = diffc.value_and_grad(loss, (0, 1))
+    named = step.stages(x, w).stage("plan").text.partition("temporaries")[2].splitlines()[0]
+    assert "f32" in named
+    assert all(shape.count(",") <= 4 for shape in re.findall(r"\[[\d,]+\]", named)), named
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_kernels_stay_within_their_arrays(layout):
+    """With guard pages around every value; a process of its own, which reads the environment."""
+    program = f"""
+import numpy as np, diffc
+from diffc import nn
+rng = np.random.default_rng(0)
+def loss(x, w):
+    y = nn.conv(x, w, stride=(1, 2), padding="same", dilation=(2, 1), layout={layout!r})
+    return np.sum(nn.max_pool(y, 3, stride=2, padding=1, layout={layout!r}) ** 2)
+shapes = ((2, 9, 11, 3), (3, 3, 3, 5)) if {layout!r} == "NHWC" else ((2, 3, 9, 11), (5, 3, 3, 3))
+args = [rng.standard_normal(shape).astype("f4") for shape in shapes]
+value, (by_x, by_w) = diffc.jit(diffc.value_and_grad(loss, (0, 1)))(*args)
+assert np.isclose(value, loss(*args), rtol=1e-4)
+assert np.isfinite(by_x).all() and np.isfinite(by_w).all()
+"""
+    environment = {**os.environ, "DIFFC_GUARD": "1"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, cwd=ROOT)
 
 
 def test_pool_of_integers_pads_with_the_least():
