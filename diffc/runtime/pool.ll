@@ -24,40 +24,102 @@ define internal i64 @border(i64 %n, i64 %k, i64 %count) alwaysinline {
   ret i64 %begin
 }
 
-; Claims and runs chunks of the region %round until none is left.
-define internal void @run_chunks(i32 %round) {
+; One step of spinning. Now and then another thread gets the core: the one that is waited for may
+; have no other.
+define internal void @relax(i64 %step) alwaysinline {
+  %low = and i64 %step, {YIELD_MASK}
+  %is_turn = icmp eq i64 %low, {YIELD_MASK}
+  br i1 %is_turn, label %yield, label %stay
+yield:
+  %yielded = call i32 @sched_yield()
+  ret void
+stay:
+  call void @pause()
+  ret void
+}
+
+; Claims a chunk of the party's tickets in the region %round: from the front for its %owner, else
+; from the back. Gives the chunk, or -1 where none is left or the region is another one.
+define internal i64 @claim(i64 %party, i32 %round, i1 %is_owner) {
 entry:
+  %offset = mul i64 %party, 8
+  %tickets = getelementptr i8, ptr @diffc_pool, i64 {TICKETS}
+  %place = getelementptr i8, ptr %tickets, i64 %offset
   br label %look
 look:
-  %ticket = load atomic i64, ptr @diffc_pool acquire, align 8
+  %ticket = load atomic i64, ptr %place acquire, align 8
   %round64 = lshr i64 %ticket, 32
   %its_round = trunc i64 %round64 to i32
   %is_same = icmp eq i32 %its_round, %round
   %next0 = lshr i64 %ticket, 16
-  %k = and i64 %next0, 65535
-  %count = and i64 %ticket, 65535
-  %is_left = icmp ult i64 %k, %count
+  %next = and i64 %next0, 65535
+  %end = and i64 %ticket, 65535
+  %is_left = icmp ult i64 %next, %end
   %may_claim = and i1 %is_same, %is_left
-  br i1 %may_claim, label %claim, label %done
-claim:
-  %later = add i64 %ticket, 65536
-  %swapped = cmpxchg ptr @diffc_pool, i64 %ticket, i64 %later acq_rel acquire
+  br i1 %may_claim, label %try, label %none
+try:
+  %front = add i64 %ticket, 65536
+  %back = sub i64 %ticket, 1
+  %rest = select i1 %is_owner, i64 %front, i64 %back
+  %swapped = cmpxchg ptr %place, i64 %ticket, i64 %rest acq_rel acquire
   %is_mine = extractvalue {i64, i1} %swapped, 1
-  br i1 %is_mine, label %work, label %look
+  br i1 %is_mine, label %mine, label %look
+mine:
+  %last = sub i64 %end, 1
+  %chunk = select i1 %is_owner, i64 %next, i64 %last
+  ret i64 %chunk
+none:
+  ret i64 -1
+}
+
+; Runs chunks of the region %round until none is left, those of %party first; gives the least time
+; that one took, -1 where it got none.
+define internal i64 @run_chunks(i32 %round, i64 %party) {
+entry:
+  %parties32 = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {PARTIES}) monotonic, align 4
+  %parties = zext i32 %parties32 to i64
+  br label %visit
+visit:
+  %v = phi i64 [0, %entry], [%v1, %onward]
+  %least = phi i64 [-1, %entry], [%least2, %onward]
+  %is_visit = icmp ult i64 %v, %parties
+  br i1 %is_visit, label %go, label %done
+go:
+  %far = add i64 %party, %v
+  %is_beyond = icmp uge i64 %far, %parties
+  %wrapped = sub i64 %far, %parties
+  %victim = select i1 %is_beyond, i64 %wrapped, i64 %far
+  %is_owner = icmp eq i64 %v, 0
+  br label %look
+look:
+  %least2 = phi i64 [%least, %go], [%least3, %again]
+  %k = call i64 @claim(i64 %victim, i32 %round, i1 %is_owner)
+  %is_none = icmp eq i64 %k, -1
+  br i1 %is_none, label %onward, label %work
+onward:
+  %v1 = add i64 %v, 1
+  br label %visit
 work:
   ; These stand still while a claimed chunk is not finished.
   %function = load ptr, ptr getelementptr (i8, ptr @diffc_pool, i64 {FUNCTION})
   %context = load ptr, ptr getelementptr (i8, ptr @diffc_pool, i64 {CONTEXT})
   %n = load i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {UNITS})
+  %count = load i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {COUNT})
   %k1 = add i64 %k, 1
   %begin = call i64 @border(i64 %n, i64 %k, i64 %count)
   %end = call i64 @border(i64 %n, i64 %k1, i64 %count)
+  %start = call i64 @clock()
   call void %function(ptr %context, i64 %begin, i64 %end)
+  %stop = call i64 @clock()
+  %took = sub i64 %stop, %start
+  %least3 = call i64 @llvm.umin.i64(i64 %least2, i64 %took)
   %before = atomicrmw add ptr getelementptr (i8, ptr @diffc_pool, i64 {DONE}), i32 1 seq_cst
   %finished = add i32 %before, 1
   %all = trunc i64 %count to i32
   %is_last = icmp eq i32 %finished, %all
-  br i1 %is_last, label %tell, label %look
+  br i1 %is_last, label %tell, label %again
+again:
+  br label %look
 tell:
   %asleep = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {CALLER_SLEEPS}) seq_cst, align 4
   %is_asleep = icmp ne i32 %asleep, 0
@@ -66,10 +128,75 @@ wake:
   call void @wake(ptr getelementptr (i8, ptr @diffc_pool, i64 {DONE}), i32 1)
   br label %done
 done:
+  %result = phi i64 [%least, %visit], [%least3, %tell], [%least3, %wake]
+  ret i64 %result
+}
+
+; Judges a region that took %time. The %site may know how long it takes alone; else %each, what the
+; caller needed for its fastest chunk, tells it. Where other processes hold the cores, or the cores
+; are far from each other, helpers help late or cost more than they give. So the time that regions
+; gained is summed up, old ones fading out; where several regions' worth of time was lost, the next
+; ones run alone for a while: a multiple of what one takes, which doubles when this happens again.
+define internal void @judge(ptr %site, i64 %now, i64 %time, i64 %each, i64 %count) {
+entry:
+  %last_at = getelementptr i8, ptr %site, i64 {SITE_LAST}
+  store atomic i64 %time, ptr %last_at monotonic, align 8
+  %known_at = getelementptr i8, ptr %site, i64 {SITE_ALONE}
+  %known = load atomic i64, ptr %known_at monotonic, align 8
+  %is_known = icmp ne i64 %known, 0
+  %is_none = icmp eq i64 %each, -1
+  %product = mul i64 %each, %count
+  %guess = select i1 %is_none, i64 %time, i64 %product
+  %alone = select i1 %is_known, i64 %known, i64 %guess
+  %gain = sub i64 %alone, %time
+  %old = load i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {BALANCE})
+  %fading = ashr i64 %old, {FADING}
+  %faded = sub i64 %old, %fading
+  %balance = add i64 %faded, %gain
+  %one = call i64 @llvm.umin.i64(i64 %alone, i64 %time)
+  %limit = shl i64 %one, {MOST_LOST}
+  %lowest = sub i64 0, %limit
+  %level = load i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {LEVEL})
+  %is_lost = icmp slt i64 %balance, %lowest
+  br i1 %is_lost, label %rest, label %go_on
+go_on:
+  %is_gain = icmp sgt i64 %balance, 0
+  %level1 = select i1 %is_gain, i64 0, i64 %level
+  store i64 %balance, ptr getelementptr (i8, ptr @diffc_pool, i64 {BALANCE})
+  store i64 %level1, ptr getelementptr (i8, ptr @diffc_pool, i64 {LEVEL})
+  ret void
+rest:
+  %short = shl i64 %one, {REST}
+  %while = shl i64 %short, %level
+  %until = add i64 %now, %while
+  %next = add i64 %level, 1
+  %higher = call i64 @llvm.umin.i64(i64 %next, i64 {MOST_LEVEL})
+  %half = ashr i64 %lowest, 1
+  store atomic i64 %until, ptr getelementptr (i8, ptr @diffc_pool, i64 {ALONE_UNTIL}) monotonic, align 8
+  store i64 %higher, ptr getelementptr (i8, ptr @diffc_pool, i64 {LEVEL})
+  store i64 %half, ptr getelementptr (i8, ptr @diffc_pool, i64 {BALANCE})
   ret void
 }
 
-; A worker: its argument is the round it was made in, and above 32 bits its number.
+; Runs all units in this thread, by shares of %most at most (0: any number).
+define internal void @run_alone(ptr %function, ptr %context, i64 %units, i64 %most) {
+entry:
+  %is_bounded = icmp ne i64 %most, 0
+  %step = select i1 %is_bounded, i64 %most, i64 %units
+  %is_any = icmp ne i64 %units, 0
+  br i1 %is_any, label %share, label %nothing
+share:
+  %at = phi i64 [0, %entry], [%stop, %share]
+  %far = add i64 %at, %step
+  %stop = call i64 @llvm.umin.i64(i64 %far, i64 %units)
+  call void %function(ptr %context, i64 %at, i64 %stop)
+  %is_more = icmp ult i64 %stop, %units
+  br i1 %is_more, label %share, label %nothing
+nothing:
+  ret void
+}
+
+; A worker: its argument is the round it was made in, and above 32 bits its party, from 1 on.
 define internal ptr @worker(ptr %argument) {
 entry:
   %words = ptrtoint ptr %argument to i64
@@ -87,7 +214,7 @@ spin:
   %is_new = icmp ne i32 %now, %seen
   br i1 %is_new, label %begin, label %again
 again:
-  call void @pause()
+  call void @relax(i64 %s)
   %s1 = add i64 %s, 1
   %may_spin = icmp ult i64 %s1, %spins
   br i1 %may_spin, label %spin, label %sleep
@@ -110,11 +237,11 @@ begin:
 ask:
   ; A region of fewer threads than there are: what is read may be another round's, which is slower
   ; or faster, never wrong.
-  %helpers = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {HELPERS}) monotonic, align 4
-  %is_asked = icmp ult i32 %number, %helpers
+  %parties = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {PARTIES}) monotonic, align 4
+  %is_asked = icmp ult i32 %number, %parties
   br i1 %is_asked, label %run, label %ran
 run:
-  call void @run_chunks(i32 %round)
+  %each = call i64 @run_chunks(i32 %round, i64 %number64)
   br label %ran
 ran:
   br label %idle
@@ -142,7 +269,8 @@ loop:
   br i1 %more, label %make, label %done
 make:
   %number = zext i32 %count to i64
-  %high = shl i64 %number, 32
+  %party = add i64 %number, 1
+  %high = shl i64 %party, 32
   %words = or i64 %high, %low
   %argument = inttoptr i64 %words to ptr
   %place = getelementptr ptr, ptr getelementptr (i8, ptr @diffc_pool, i64 {HANDLES}), i64 %number
@@ -162,12 +290,17 @@ done:
   ret void
 }
 
-; Runs %function(%context, begin, end) over shares of 0 ... %units - 1, by several threads where the
-; setting, %limit (0: none) and %grain, the least share, allow it. A share has %most units at most
-; (0: any number). Returns when all is done. Called within a region, or while another thread has
-; one, it runs alone.
-define void @{PARALLEL_FOR}(ptr %function, ptr %context, i64 %units, i64 %grain, i64 %most, i64 %limit) nounwind {
+; Runs %function(%context, begin, end) over shares of all units, by several threads where the setting
+; and %limit (0: none) allow it. The %site says how many units there are, the least and the most of a
+; share (0: any number), and keeps what is learnt about it. Returns when all is done. Called within a
+; region, or while another thread has one, it runs alone.
+define void @{PARALLEL_FOR}(ptr %function, ptr %context, ptr %site, i64 %limit) nounwind {
 entry:
+  %grain_at = getelementptr i8, ptr %site, i64 {SITE_GRAIN}
+  %most_at = getelementptr i8, ptr %site, i64 {SITE_MOST}
+  %units = load i64, ptr %site
+  %grain = load i64, ptr %grain_at
+  %most = load i64, ptr %most_at
   %setting32 = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {THREADS}) monotonic, align 4
   %setting = zext i32 %setting32 to i64
   %is_limited = icmp ne i64 %limit, 0
@@ -177,32 +310,49 @@ entry:
   %is_much = icmp ugt i64 %units, %grain
   %may_split = and i1 %is_threaded, %is_much
   br i1 %may_split, label %try, label %alone
+alone:
+  call void @run_alone(ptr %function, ptr %context, i64 %units, i64 %most)
+  ret void
 try:
+  %before = call i64 @clock()
+  %until = load atomic i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {ALONE_UNTIL}) monotonic, align 8
+  %is_resting = icmp ult i64 %before, %until
+  %runs_at = getelementptr i8, ptr %site, i64 {SITE_RUNS}
+  %runs = load atomic i64, ptr %runs_at monotonic, align 8
+  %runs1 = add i64 %runs, 1
+  store atomic i64 %runs1, ptr %runs_at monotonic, align 8
+  %phase = and i64 %runs, {SAMPLE_MASK}
+  %is_turn = icmp eq i64 %phase, {SAMPLE_PHASE}
+  %last_at = getelementptr i8, ptr %site, i64 {SITE_LAST}
+  %last = load atomic i64, ptr %last_at monotonic, align 8
+  %is_short = icmp ult i64 %last, {SHORT}
+  %is_sample = and i1 %is_turn, %is_short
+  %is_timed = or i1 %is_resting, %is_sample
+  br i1 %is_timed, label %timed, label %lock
+timed:
+  call void @run_alone(ptr %function, ptr %context, i64 %units, i64 %most)
+  %after = call i64 @clock()
+  %took = sub i64 %after, %before
+  %alone_at = getelementptr i8, ptr %site, i64 {SITE_ALONE}
+  %known = load atomic i64, ptr %alone_at monotonic, align 8
+  %part = lshr i64 %known, 3
+  %slower = add i64 %known, %part
+  %is_new = icmp eq i64 %known, 0
+  %bound = select i1 %is_new, i64 -1, i64 %slower
+  %learnt = call i64 @llvm.umin.i64(i64 %took, i64 %bound)
+  store atomic i64 %learnt, ptr %alone_at monotonic, align 8
+  ret void
+lock:
   %swapped = cmpxchg ptr getelementptr (i8, ptr @diffc_pool, i64 {LOCK}), i32 0, i32 1 acquire monotonic
   %is_free = extractvalue {i32, i1} %swapped, 1
   br i1 %is_free, label %enough, label %alone
-
-alone:
-  %is_bounded = icmp ne i64 %most, 0
-  %step = select i1 %is_bounded, i64 %most, i64 %units
-  %is_any = icmp ne i64 %units, 0
-  br i1 %is_any, label %share, label %nothing
-share:
-  %at = phi i64 [0, %alone], [%stop, %share]
-  %far = add i64 %at, %step
-  %stop = call i64 @llvm.umin.i64(i64 %far, i64 %units)
-  call void %function(ptr %context, i64 %at, i64 %stop)
-  %is_more = icmp ult i64 %stop, %units
-  br i1 %is_more, label %share, label %nothing
-nothing:
-  ret void
 
 enough:
   %wanted64 = sub i64 %threads, 1
   %wanted = trunc i64 %wanted64 to i32
   %present = load i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {WORKERS})
-  %is_short = icmp ult i32 %present, %wanted
-  br i1 %is_short, label %more, label %cut
+  %are_few = icmp ult i32 %present, %wanted
+  br i1 %are_few, label %more, label %cut
 more:
   call void @grow(i32 %wanted)
   br label %cut
@@ -223,10 +373,13 @@ cut:
   %parts = add i64 %parts0, 1
   %needed = call i64 @llvm.umax.i64(i64 %fair, i64 %parts)
   %count = call i64 @llvm.umin.i64(i64 %needed, i64 65535)
+  %parties = call i64 @llvm.umin.i64(i64 %threads, i64 %count)
+  %parties32 = trunc i64 %parties to i32
   store ptr %function, ptr getelementptr (i8, ptr @diffc_pool, i64 {FUNCTION})
   store ptr %context, ptr getelementptr (i8, ptr @diffc_pool, i64 {CONTEXT})
   store i64 %units, ptr getelementptr (i8, ptr @diffc_pool, i64 {UNITS})
-  store atomic i32 %wanted, ptr getelementptr (i8, ptr @diffc_pool, i64 {HELPERS}) monotonic, align 4
+  store i64 %count, ptr getelementptr (i8, ptr @diffc_pool, i64 {COUNT})
+  store atomic i32 %parties32, ptr getelementptr (i8, ptr @diffc_pool, i64 {PARTIES}) monotonic, align 4
   store atomic i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {DONE}) seq_cst, align 4
   %regions = load i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {REGIONS})
   %regions1 = add i64 %regions, 1
@@ -235,23 +388,36 @@ cut:
   %round = add i32 %old, 1
   %round64 = zext i32 %round to i64
   %high = shl i64 %round64, 32
-  %ticket = or i64 %high, %count
-  store atomic i64 %ticket, ptr @diffc_pool seq_cst, align 8
+  br label %issue
+issue:
+  %p = phi i64 [0, %cut], [%p1, %issue]
+  %p1 = add i64 %p, 1
+  %first_chunk = call i64 @border(i64 %count, i64 %p, i64 %parties)
+  %bound_chunk = call i64 @border(i64 %count, i64 %p1, i64 %parties)
+  %middle = shl i64 %first_chunk, 16
+  %low = or i64 %middle, %bound_chunk
+  %ticket = or i64 %high, %low
+  %ticket_offset = mul i64 %p, 8
+  %tickets = getelementptr i8, ptr @diffc_pool, i64 {TICKETS}
+  %ticket_at = getelementptr i8, ptr %tickets, i64 %ticket_offset
+  store atomic i64 %ticket, ptr %ticket_at release, align 8
+  %is_issued = icmp eq i64 %p1, %parties
+  br i1 %is_issued, label %publish, label %issue
+publish:
   store atomic i32 %round, ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}) seq_cst, align 4
   %sleepers = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {SLEEPERS}) seq_cst, align 4
   %is_any_asleep = icmp ne i32 %sleepers, 0
   br i1 %is_any_asleep, label %call, label %own
 call:
-  ; Whoever wakes must be among the helpers, so where there are more workers all are woken.
+  ; Whoever wakes must be of a party, so where there are more workers all are woken.
   %workers = load i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {WORKERS})
-  %are_all = icmp ule i32 %workers, %wanted
-  %count32 = trunc i64 %count to i32
-  %useful = sub i32 %count32, 1
-  %number = select i1 %are_all, i32 %useful, i32 2147483647
+  %helpers = sub i32 %parties32, 1
+  %are_all = icmp ule i32 %workers, %helpers
+  %number = select i1 %are_all, i32 %helpers, i32 2147483647
   call void @wake(ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}), i32 %number)
   br label %own
 own:
-  call void @run_chunks(i32 %round)
+  %each = call i64 @run_chunks(i32 %round, i64 0)
   %all = trunc i64 %count to i32
   %spins = load i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {CALLER_SPINS})
   br label %spin
@@ -261,7 +427,7 @@ spin:
   %is_done = icmp eq i32 %done, %all
   br i1 %is_done, label %end, label %again
 again:
-  call void @pause()
+  call void @relax(i64 %s)
   %s1 = add i64 %s, 1
   %may_spin = icmp ult i64 %s1, %spins
   br i1 %may_spin, label %spin, label %sleep
@@ -279,6 +445,9 @@ up:
   store atomic i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {CALLER_SLEEPS}) seq_cst, align 4
   br label %end
 end:
+  %now = call i64 @clock()
+  %time = sub i64 %now, %before
+  call void @judge(ptr %site, i64 %now, i64 %time, i64 %each, i64 %count)
   store atomic i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {LOCK}) release, align 4
   ret void
 }
@@ -322,7 +491,6 @@ define internal void @forget() {
   store i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {SLEEPERS})
   store i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {QUIT})
   store i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {CALLER_SLEEPS})
-  store i64 0, ptr @diffc_pool
   store atomic i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {LOCK}) release, align 4
   ret void
 }

@@ -24,9 +24,10 @@ from diffc.runtime.target import host
 
 __all__ = ["MAX_THREADS", "PARALLEL_FOR", "describe", "imports", "threads", "use_threads"]
 
-# Pauses before a thread sleeps: about 40 microseconds, longer than what lies between two kernels.
-WORKER_SPINS = 2000
-CALLER_SPINS = 4000
+# Pauses before a thread sleeps, about half a millisecond: waking one takes up to 30 microseconds on
+# a virtual machine, so workers stay awake from call to call of a loop in Python.
+WORKER_SPINS = 25_000
+CALLER_SPINS = 20_000
 
 _LOCK = threading.RLock()
 

@@ -1,7 +1,10 @@
 ; Where there is no pool: regions run in the thread that calls.
 
-define void @{PARALLEL_FOR}(ptr %function, ptr %context, i64 %units, i64 %grain, i64 %most, i64 %limit) nounwind {
+define void @{PARALLEL_FOR}(ptr %function, ptr %context, ptr %site, i64 %limit) nounwind {
 entry:
+  %most_at = getelementptr i8, ptr %site, i64 {SITE_MOST}
+  %units = load i64, ptr %site
+  %most = load i64, ptr %most_at
   %is_bounded = icmp ne i64 %most, 0
   %step = select i1 %is_bounded, i64 %most, i64 %units
   %is_any = icmp ne i64 %units, 0

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["PARALLEL_FOR", "THREADS_AT", "Part", "part", "part_of_nest"]
 
 PARALLEL_FOR = "diffc_parallel_for"
-"""The symbol of the pool: function, context, units, least and most units of a share, threads."""
+"""The symbol of the pool: function, context, site, number of threads that are allowed."""
+SITE_WORDS = 6
+"""Words of a site: units, least and most units of a share; the others belong to the pool."""
 THREADS_AT = 8
 """Bytes from the status slot to the number of threads that the caller allows (0: any)."""
 WORD = 8
@@ -140,6 +142,14 @@ def _launch(
     for number, (kind, text) in enumerate(arguments):
         fn.store(kind, text, fn.gep(context, number * WORD), WORD)
     limit = fn.load("i64", fn.gep(writer.frame.status, THREADS_AT), WORD)
-    numbers = [("i64", str(number)) for number in (units, split.grain, split.most)]
-    pointers = [("ptr", f"@{function}"), ("ptr", context)]
-    fn.call("void", PARALLEL_FOR, *pointers, *numbers, ("i64", limit))
+    pointers = [("ptr", f"@{function}"), ("ptr", context), ("ptr", _site(fn, units, split))]
+    fn.call("void", PARALLEL_FOR, *pointers, ("i64", limit))
+
+
+def _site(fn: FunctionText, units: int, split: Split) -> str:
+    """What the pool knows of a place from which parts are called."""
+    known = (units, split.grain, split.most)
+    words = ", ".join(f"i64 {word}" for word in (*known, *[0] * (SITE_WORDS - len(known))))
+    name = fn.module.fresh_global("site")
+    definition = f"internal global [{SITE_WORDS} x i64] [{words}], align 64"
+    return fn.module.add_global(name, definition)

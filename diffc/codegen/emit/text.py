@@ -191,6 +191,13 @@ class ModuleText:
             raise ValueError(f"module already defines @{name} otherwise")
         return f"@{name}"
 
+    def fresh_global(self, stem: str) -> str:
+        """A name that no global has."""
+        number = 0
+        while f"{stem}{number}" in self._globals:
+            number += 1
+        return f"{stem}{number}"
+
     def add_text(self, text: str) -> None:
         """Append a function that was written elsewhere, as it stands."""
         self._functions.append(text)
