@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from diffc import jacobians, linearized, taylor, tree
@@ -17,6 +18,7 @@ from diffc.convert import converted
 from diffc.gradient import Gradient, integers
 from diffc.jacobians import Jacobian
 from diffc.jitted import Jitted
+from diffc.runtime import pool
 from diffc.conventions import Choice
 from diffc.trace import active, emit
 from diffc.vectorized import Vectorized
@@ -60,6 +62,7 @@ def jit(
     static_argnames: str | Sequence[str] = (),
     donate_argnums: int | Sequence[int] = (),
     control_flow: bool = False,
+    threads: int | None = None,
 ) -> Any:
     """Compiles a function of arrays to native code, anew for each signature of its arguments.
 
@@ -72,6 +75,8 @@ def jit(
         control_flow: whether ``if``, ``while``, ``for`` and their like may be steered by traced
             values, here and in functions of the user's that are called: they then become branches
             and loops of the program. Without it, such a value is an error.
+        threads: how many threads a call may use at most; by default as many as the process may
+            (see :func:`threads`). The results have the same bits for any number.
 
     Returns:
         A callable that gives NumPy arrays (0-d for scalars); ``compile(*args)`` gives the program
@@ -95,6 +100,7 @@ def jit(
             static_argnames=static_argnames,
             donate_argnums=donate_argnums,
             control_flow=control_flow,
+            threads=threads,
         )
     return Jitted(
         converted(function) if control_flow else function,
@@ -103,7 +109,34 @@ def jit(
         if isinstance(static_argnames, str)
         else tuple(static_argnames),
         donate_argnums=integers(donate_argnums),
+        threads=threads,
     )
+
+
+def threads(count: int) -> AbstractContextManager[None]:
+    """Limits the threads that compiled functions use, the caller's included, in a ``with`` block.
+
+    The limit holds for the whole process, in all of its Python threads, until the block is left;
+    the least of it and of ``jit``'s own ``threads`` counts. Nothing is compiled anew, and results
+    have the same bits for any number.
+
+    Without it, the environment's ``DIFFC_NUM_THREADS`` counts, else the cores that this process may
+    use: its affinity and the quota of its container, at most 64.
+
+    Args:
+        count: 1 or more. More threads than cores are of no use.
+
+    Raises:
+        UsageError: ``count`` is no positive integer.
+
+    Example:
+        >>> import numpy as np, diffc
+        >>> f = diffc.jit(lambda x: np.sum(x * x))
+        >>> with diffc.threads(1):
+        ...     f(np.arange(3.0))
+        array(5.)
+    """
+    return pool.use_threads(pool.checked(count))
 
 
 def value_and_grad(

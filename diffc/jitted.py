@@ -34,6 +34,7 @@ from diffc.leaves import (
 )
 from diffc.pipeline import PAUSE, Compilation, Stage, Transform, compile_graph
 from diffc.plan.donate import match_donations
+from diffc.runtime import pool
 from diffc.runtime.entry import native_entry
 from diffc.runtime.executable import Executable, InputSpec, OutputSpec, StatusMessage
 from diffc.runtime.target import host
@@ -184,6 +185,7 @@ class Jitted:
         static_argnums: Sequence[int] = (),
         static_argnames: Sequence[str] = (),
         donate_argnums: Sequence[int] = (),
+        threads: int | None = None,
     ) -> None:
         if not callable(function):
             raise UsageError(f"jit takes a function, found {function!r}", location=line())
@@ -194,6 +196,7 @@ class Jitted:
         self.donate_argnums = _positions(self.origin, donate_argnums)
         if self.static_argnums & self.donate_argnums:
             raise UsageError("an argument can't be static and donated", location=line())
+        self.threads = 0 if threads is None else pool.checked(threads)
         self._compiled: dict[Any, Compiled] = {}
         self._traced: dict[Any, Traced] = {}
         functools.update_wrapper(self, self.origin, updated=())
@@ -343,7 +346,7 @@ class Jitted:
             compilation = self._compilation(traced, derivation, seconds, bound)
         out_tree = derivation.out_tree if derivation else traced.out_tree
         executable = make_executable(
-            compilation, traced.captured, bound.leaves, out_tree.num_leaves
+            compilation, traced.captured, bound.leaves, out_tree.num_leaves, self.threads
         )
         return Compiled(
             compilation, executable, out_tree, traced.captured, bound.in_tree, bound.signature
@@ -374,7 +377,9 @@ class Jitted:
             Captured(c.aval, c.current(), c.tracer, c.place) for c in compiled.captured
         )
         count = compiled.out_tree.num_leaves
-        executable = make_executable(compiled.compilation, captured, bound.leaves, count)
+        executable = make_executable(
+            compiled.compilation, captured, bound.leaves, count, self.threads
+        )
         fresh = Compiled(
             compiled.compilation,
             executable,
@@ -498,8 +503,12 @@ def make_executable(
     captured: Sequence[Captured],
     leaves: Sequence[Leaf],
     results: int | None = None,
+    threads: int = 0,
 ) -> Executable:
-    """The runtime's form of a compilation; outputs after the first ``results`` are written back."""
+    """The runtime's form of a compilation; outputs after the first ``results`` are written back.
+
+    At most ``threads`` threads share a kernel (0: as many as the pool is set to).
+    """
     graph, module, memory = compilation.graph, compilation.module, compilation.memory
     count = len(leaves)
     inputs = [

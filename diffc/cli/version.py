@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffc.codegen.targets import Target
-from diffc.runtime import llvm
+from diffc.runtime import llvm, pool
 from diffc.runtime.target import host
 from diffc.version import __version__
 
@@ -43,6 +43,7 @@ def report() -> str:
         ("cpu", cpu_name()),
         ("target", f"{target.name} ({target.family}, {8 * target.vector_bytes}-bit vectors)"),
         ("features", features(target)),
+        ("threads", pool.describe()),
     ]
     return "".join(f"{name:<9} {value}\n" for name, value in rows)
 

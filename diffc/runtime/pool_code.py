@@ -8,9 +8,9 @@ A region is a round. The caller takes the lock (whoever finds it taken runs alon
 other threads), writes down function, context and units, then issues a ticket to each party (itself
 and the workers it asks): the round, its first chunk, the end of its chunks. Chunks of a party are
 neighbours, the same in each region of as many units, so what a core has in its caches stays of use.
-It claims its chunks by compare-and-swap from the front, then those of others from the back. A worker
-that comes late, from any earlier round, finds nothing to claim and touches nothing. The caller
-works too, and waits for finished chunks, not for threads.
+A party claims its chunks by compare-and-swap from the front, then those of others from the back. A
+worker that comes late, from any earlier round, finds nothing to claim and touches nothing. The
+caller works too, and waits for finished chunks, not for threads.
 
 Workers spin for a while between rounds, then sleep until the round changes; a caller counts the
 sleepers after it has changed the round, a worker looks at the round after it has been counted, so
