@@ -46,6 +46,7 @@ __all__ = [
     "scan",
     "stop_gradient",
     "switch",
+    "threads",
     "value_and_grad",
     "vjp",
     "vmap",

@@ -534,6 +534,7 @@ def make_executable(
         [c.array for c in captured if c.array is not None],
         guard_regions=module.guards,
         work=work_of(graph),
+        threads=threads,
         shelters=not is_atomic(module),
     )
 
