@@ -16,6 +16,7 @@ from math import prod
 from diffc.codegen.emit.contract import write_contraction
 from diffc.codegen.emit.expr import ALWAYS, Evaluator
 from diffc.codegen.emit.frame import INDEX_LIMIT, Frame, Lanes, Value
+from diffc.codegen.emit.inlining import is_straight
 from diffc.codegen.emit.memory import Condition, Memory, Place
 from diffc.codegen.emit.numbering import Numbering, is_long
 from diffc.codegen.emit.reduce import write_contract, write_sweep
@@ -399,7 +400,8 @@ def write_kernel(
         parameters.append(("ptr noalias align 64", f"%s{number}"))
         pointers[buffer] = f"%s{number}"
     parameters.append(("ptr noalias", "%status"))
-    attributes = f"noinline {target.attributes}"
+    place = "alwaysinline" if is_internal and is_straight(kernel) else "noinline"
+    attributes = f"{place} {target.attributes}"
     fn = module.function(name, "void", parameters, attributes=attributes, internal=is_internal)
     for buffer in scratch_on_stack(kernel):
         nbytes = max(1, prod(buffer.shape) * ITEM_BYTES[buffer.dtype])

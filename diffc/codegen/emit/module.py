@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffc.codegen.emit.inlining import is_short
 from diffc.codegen.emit.kernel import write_kernel
 from diffc.codegen.emit.memory import STATUS_LIMIT
 from diffc.codegen.emit.runs import Run, Table, find_runs
@@ -116,7 +117,8 @@ class _Writer:
         inputs = [f"%in{number}" for number in range(routine.inputs)]
         outputs = [f"%out{number}" for number in range(routine.outputs)]
         parameters = [("ptr", text) for text in (*inputs, *outputs, "%arena", "%status")]
-        attributes = f"noinline {self.target.attributes}"
+        place = "alwaysinline" if is_short(routine) else "noinline"
+        attributes = f"{place} {self.target.attributes}"
         fn = self.text.function(name, "void", parameters, attributes=attributes, internal=True)
         call = _Call(fn, inputs, outputs, "%arena", "%status", aligned=False)
         self._steps(call, routine.steps)
