@@ -16,6 +16,7 @@ from diffc.ir.aval import Aval, aval
 from diffc.ir.graph import Eqn, Literal, Operand, Value, literal
 from diffc.ir.index import Dim, Var
 from diffc.ops.declare import Map
+from diffc.optimize.sums import add_of_scatter, add_of_update
 
 Emit = Callable[..., Operand]
 Shape = tuple[Dim, ...]
@@ -444,5 +445,11 @@ STRUCTURE: dict[str, Structure] = {
     ),
     "gather_one_per_row": Structure(
         ("gather",), _gather_one_per_row, "losses that pick one class per row"
+    ),
+    "add_of_scatter": Structure(
+        ("add",), add_of_scatter, "loops that read one row per step, in reverse"
+    ),
+    "add_of_update": Structure(
+        ("add",), add_of_update, "loops that read one slice per step, in reverse"
     ),
 }
