@@ -13,22 +13,26 @@ from typing import Any
 
 from diffc import jacobians, linearized, taylor, tree
 from diffc.control import associative_scan, cond, fori_loop, map, scan, switch, while_loop
-from diffc.custom import Checkpoint, CustomJvp, CustomVjp
+from diffc.conventions import Choice
 from diffc.convert import converted
+from diffc.custom import Checkpoint, CustomJvp, CustomVjp
 from diffc.gradient import Gradient, integers
+from diffc.implicit import argmin, fixed_point, root
 from diffc.jacobians import Jacobian
 from diffc.jitted import Jitted
+from diffc.linear import linear_solve
 from diffc.runtime import pool
-from diffc.conventions import Choice
 from diffc.trace import active, emit
 from diffc.vectorized import Vectorized
 
 __all__ = [
+    "argmin",
     "associative_scan",
     "checkpoint",
     "cond",
     "custom_jvp",
     "custom_vjp",
+    "fixed_point",
     "fori_loop",
     "grad",
     "hessian",
@@ -40,9 +44,11 @@ __all__ = [
     "jit",
     "jvp",
     "kinks",
+    "linear_solve",
     "linear_transpose",
     "linearize",
     "map",
+    "root",
     "scan",
     "stop_gradient",
     "switch",
@@ -380,7 +386,14 @@ def jet(function: Function, primals: Sequence[Any], series: Sequence[Any]) -> tu
     return taylor.jet(function, primals, series)  # type: ignore[no-any-return]  # as documented
 
 
-def kinks(**choices: float | str) -> Choice:
+def kinks(
+    *,
+    relu: float | None = None,
+    abs: float | None = None,
+    tie: str | None = None,
+    sqrt: float | None = None,
+    norm: float | None = None,
+) -> Choice:
     """Chooses derivatives at kinks, for a function or a part of one.
 
     Values don't change. The choice becomes part of the graph: derivatives of any order follow it,
@@ -399,7 +412,7 @@ def kinks(**choices: float | str) -> Choice:
         A decorator; and a context manager, for use within a function that is traced.
 
     Raises:
-        UsageError: there is no such kink or convention; or it is entered outside a trace.
+        UsageError: there is no such convention; or it is entered outside a trace.
 
     Example:
         >>> import numpy as np, diffc
@@ -409,7 +422,8 @@ def kinks(**choices: float | str) -> Choice:
         >>> diffc.grad(relu)(0.0), diffc.grad(lambda x: np.maximum(x, 0))(0.0)
         (array(1.), array(0.))
     """
-    return Choice(choices)
+    given = {"relu": relu, "abs": abs, "tie": tie, "sqrt": sqrt, "norm": norm}
+    return Choice({name: value for name, value in given.items() if value is not None})
 
 
 def custom_jvp(function: Function, nondiff_argnums: int | Sequence[int] = ()) -> CustomJvp:

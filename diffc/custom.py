@@ -17,14 +17,14 @@ from diffc import tree
 from diffc.errors import DtypeError, ShapeError, TraceError, UsageError
 from diffc.gradient import integers, paths_of, refuse_effects
 from diffc.ir.aval import Aval, dtype_name
-from diffc.ir.graph import Builder, Graph
+from diffc.ir.graph import Builder, Graph, literal
 from diffc.jitted import abstract_leaf, as_leaf, valued_leaf
 from diffc.ops import find
 from diffc.ops.custom import POLICIES
 from diffc.trace import Abstract, Captured, Traced, Tracer, active, emit, line, trace_flat
 from diffc.trace.context import Cell
 from diffc.trace.run import name_of
-from diffc.trace.tracer import read, write
+from diffc.trace.tracer import read, wrap, write
 from diffc.transforms import JvpRule, Rule, VjpRule
 
 Function = Callable[..., Any]
@@ -310,7 +310,7 @@ def _leaves_like(out: Any, traced: Traced, what: str) -> list[Any]:
 def _fitting(leaf: Any, wanted: Aval, what: str) -> Any:
     """A leaf of exactly this aval; None is zero; Python numbers take the dtype."""
     if leaf is None:
-        return np.zeros(_ints(wanted), wanted.numpy)
+        return wrap(literal(0, wanted))
     leaf = as_leaf(leaf)
     found = abstract_leaf(leaf)
     if found.aval.shape != wanted.shape:
@@ -325,10 +325,6 @@ def _fitting(leaf: Any, wanted: Aval, what: str) -> Any:
             f"{what} has dtype {found.aval.dtype}, needs {wanted.dtype}", location=line()
         )
     return emit("convert", leaf, dtype=wanted.dtype)[0]
-
-
-def _ints(a: Aval) -> Any:
-    return a.shape
 
 
 def _closed(traced: Traced, what: str) -> Graph:

@@ -187,7 +187,7 @@ def _run(
     transformed = graph
     yield "transform", graph, clock.seconds, lambda: print_graph(transformed, locations=True)
     with clock("optimize"):
-        graph = optimize(prune(expand(graph)), only=rules)
+        graph = optimize(prune(expand(graph, solves=True)), only=rules)
         graph = outline(graph, result.outlined)
         check(graph, "optimize")
     final = graph

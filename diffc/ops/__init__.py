@@ -13,6 +13,7 @@ from diffc.ops import (  # noqa: F401  # imported for their declarations
     movement,
     ordering,
     reduction,
+    solving,
     windows,
 )
 from diffc.ops.declare import Op

@@ -4,6 +4,7 @@ from diffc.transforms import batch_branches as batch_branches  # registers cond 
 from diffc.transforms import branches as branches  # registers the rules of cond
 from diffc.transforms import recompute as recompute  # registers the rules of checkpoint
 from diffc.transforms import regions as regions  # registers the rules of call and scan
+from diffc.transforms import solving as solving  # registers the rules of linear_solve
 from diffc.transforms import taylor_regions as taylor_regions  # registers Taylor mode of regions
 from diffc.transforms import while_rules as while_rules  # registers the rules of while
 from diffc.transforms.backward import Vjp, transpose, vjp

@@ -350,16 +350,22 @@ BATCH_RULES.update(custom=_custom_batch, custom_linear=_linear_batch)
 # --- expand -----------------------------------------------------------------------------------
 
 _CUSTOM = ("custom", "custom_linear")
+_ALL = (*_CUSTOM, "linear_solve")
 
 
-def expand(graph: Graph) -> Graph:
+def expand(graph: Graph, solves: bool = False) -> Graph:
     """The graph with every ``custom`` and ``custom_linear`` replaced by its meaning.
 
     Before: ``y = custom(x) { f }``. After: the equations of ``f`` on ``x``. All differentiating
     must be done before; the same graph where there is nothing custom.
+
+    Args:
+        graph: what is expanded.
+        solves: whether each ``linear_solve`` is replaced by its method of solution, too.
     """
+    names = _ALL if solves else _CUSTOM
     order = list(graphs_of(graph))
-    if not any(eqn.op.name in _CUSTOM for each in order for eqn in each.eqns):
+    if not any(eqn.op.name in names for each in order for eqn in each.eqns):
         return graph
     done: dict[Graph, Graph] = {}
 
@@ -369,7 +375,11 @@ def expand(graph: Graph) -> Graph:
         if eqn.op.name == "custom":
             results = builder.inline(done[eqn.regions[0]], operands)
         elif eqn.op.name == "custom_linear":
-            results = builder.inline(expand(_turned(eqn)), operands)
+            results = builder.inline(expand(_turned(eqn), solves), operands)
+        elif eqn.op.name == "linear_solve" and solves:
+            first, last = eqn.params["products"], len(operands) - len(eqn.results)
+            given = operands[first : first + eqn.params["forward"]]
+            results = builder.inline(done[eqn.regions[1]], [*given, *operands[last:]])
         else:
             regions = tuple(done[region] for region in eqn.regions)
             results = builder.emit(eqn.op, operands, eqn.params, regions, eqn.loc)

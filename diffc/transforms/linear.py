@@ -103,6 +103,9 @@ def _in_region(eqn: Eqn, found: Sequence[int]) -> str | None:
     mask = [i in found for i in range(len(eqn.operands))]
     if name == "custom_linear":
         return f"{name} is not linear in residuals" if any(mask[: params["residuals"]]) else None
+    if name == "linear_solve":
+        has_system = any(mask[: len(mask) - len(eqn.results)])
+        return f"{name} is not linear in the system" if has_system else None
     if name == "cond":
         steered, bodies, mask = mask[0], eqn.regions, mask[1:]
     elif name == "while":

@@ -228,6 +228,19 @@ def _custom_linear_case(dtype: str, n: Dim) -> tuple[Any, ...]:
     return (row, row, row), {"residuals": 1}, builder.build((ct, t))
 
 
+def _linear_solve_case(dtype: str, n: Dim) -> tuple[Any, ...]:
+    """2 x = b: regions that belong together whatever the operands are."""
+    row = aval(dtype, (n,))
+
+    def diagonal(name: str) -> Graph:
+        builder = Builder(f"{name}_by_two")
+        x = builder.input(row, "x")
+        return builder.build(builder.emit(diffc.ops.find(name), (x, literal(2, row))))
+
+    regions = (diagonal("mul"), diagonal("div"), diagonal("div"))
+    return (row,), {"products": 0, "forward": 0, "backward": 0}, *regions
+
+
 def _constant_case(dtype: str, n: Dim) -> tuple[Any, ...]:
     data = np.arange(6).astype(DTYPES[dtype]).tobytes()
     return (), {"dtype": dtype, "shape": (2, 3), "data": data}
@@ -396,6 +409,7 @@ CASES: list[Case] = [
     Case("call", _call_case, (1,), NUMBERS),
     Case("custom", _custom_case, (1,), NUMBERS),
     Case("custom_linear", _custom_linear_case, (1,), NUMBERS),
+    Case("linear_solve", _linear_solve_case, (3,), FLOATS),
     Case("checkpoint", _checkpoint_case("nothing"), (1,), NUMBERS),
     Case("checkpoint", _checkpoint_case("dots"), (1,), NUMBERS),
     Case("scan", _scan_case(False), (0, 1, 4), NUMBERS),

@@ -20,7 +20,17 @@ from tests.project.imports import (
 _COMPILER = ("tree", "ir", "ops", "trace", "optimize", "transforms", "plan", "codegen", "runtime")
 _VALUES = ("diagnose", "concrete")
 _CORE = (*_COMPILER, "pipeline", "leaves", "jitted", *_VALUES, "gradient", "linearized", "control")
-_DERIVED = ("transformed", "vectorized", "jacobians", "custom", "taylor", "conventions", "convert")
+_DERIVED = (
+    "transformed",
+    "vectorized",
+    "jacobians",
+    "custom",
+    "taylor",
+    "conventions",
+    "linear",
+    "implicit",
+    "convert",
+)
 _FACE = (*_CORE, *_DERIVED, "random", "api")
 _NAMESPACES = ("numpy", "scipy", "nn", "optim", "train")
 
@@ -57,6 +67,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "custom": (*_CORE, "transformed"),
     "taylor": (*_CORE, "transformed"),
     "conventions": ("trace",),
+    "linear": (*_CORE, "transformed", "vectorized", "custom"),
+    "implicit": (*_CORE, "custom", "linear"),
     "convert": (*_CORE, "transformed"),
     "api": (*_CORE, *_DERIVED),
     "numpy": ("tree", "trace", "api"),
