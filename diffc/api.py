@@ -20,7 +20,7 @@ from diffc.gradient import Gradient, integers
 from diffc.implicit import argmin, fixed_point, root
 from diffc.jacobians import Jacobian
 from diffc.jitted import Jitted
-from diffc.linear import linear_solve
+from diffc.linear import linear_solve, triangular_solve
 from diffc.runtime import pool
 from diffc.trace import active, emit
 from diffc.vectorized import Vectorized
@@ -52,6 +52,7 @@ __all__ = [
     "scan",
     "stop_gradient",
     "switch",
+    "triangular_solve",
     "threads",
     "value_and_grad",
     "vjp",
