@@ -81,12 +81,15 @@ class _Planner:
         )
         self.buffers.update(zip(graph.inputs, inputs, strict=True))
         outputs = [Buffer(f"out{i}", x.aval, "output", i) for i, x in enumerate(graph.outputs)]
+        early: list[Node] = []  # copies of inputs come before others take over their memory
         late: list[Node] = []
-        for buffer, output in zip(outputs, graph.outputs, strict=True):
+        for k, (buffer, output) in enumerate(zip(outputs, graph.outputs, strict=True)):
             if isinstance(output, Literal):
                 late.append(Fill(buffer, output.value))
             elif output in self.buffers or (output.eqn is not None and is_table(output.eqn)):
-                late.append(Copy(self._buffer(output), buffer))
+                source = self._buffer(output)
+                is_early = source.role == "input" and k not in self.donated
+                (early if is_early else late).append(Copy(source, buffer))
             else:
                 self.buffers[output] = buffer
         self._read_before_donated_writes()
@@ -97,7 +100,7 @@ class _Planner:
             inputs,
             tuple(outputs),
             tuple(self.temporaries),
-            (*self.nodes, *late),
+            (*early, *self.nodes, *late),
             self.donated,
             self.offered,
         )

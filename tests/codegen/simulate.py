@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from diffc.codegen.loops.module import Copy, Invoke, Launch, Module, Repeat, Routine
+from diffc.codegen.loops.module import (
+    Copy,
+    Cycle,
+    Invoke,
+    Launch,
+    Module,
+    Repeat,
+    Routine,
+    Select,
+)
 from diffc.codegen.loops.scratch import scratch_in_arena
 from diffc.ir.aval import DTYPES
 from tests.codegen.lower.evaluate import execute
@@ -55,8 +64,16 @@ class _Simulator:
             elif isinstance(step, Invoke):
                 reads, writes = [at(a) for a in step.inputs], [at(a) for a in step.outputs]
                 self.routine(step.routine, reads, writes, at(step.arena))
-            else:
+            elif isinstance(step, Repeat):
                 self.repeat(step, at)
+            elif isinstance(step, Select):
+                index = at(step.index, 4 if step.is_wide else 1)
+                index = int(index.view(np.int32 if step.is_wide else np.uint8)[0])
+                arm = min(max(index, 0), len(step.routines) - 1)
+                reads, writes = [at(a) for a in step.inputs], [at(a) for a in step.outputs]
+                self.routine(step.routines[arm], reads, writes, at(step.arenas[arm]))
+            else:
+                self.cycle(step, at)
 
     def launch(self, step: Launch, at) -> None:
         kernel = step.kernel
@@ -76,6 +93,21 @@ class _Simulator:
         )
         assert step.aliased or not shares, f"{kernel.name} shares memory and does not say so"
         assert execute(kernel, memory) == 0
+
+    def cycle(self, step: Cycle, at) -> None:
+        for target, source, nbytes in zip(step.final, step.initial, step.carry_bytes, strict=True):
+            at(target, nbytes)[...] = at(source, nbytes).copy()
+        now, later = [at(a) for a in step.final], [at(a) for a in step.spare]
+        tests, constants = [at(a) for a in step.tests], [at(a) for a in step.constants]
+        flag = at(step.flag, 1)
+        while True:
+            self.routine(step.test, [*tests, *now], [flag], at(step.test_arena))
+            if not flag[0]:
+                break
+            self.routine(step.body, [*constants, *now], later, at(step.arena))
+            now, later = later, now
+        for target, found, nbytes in zip(step.final, now, step.carry_bytes, strict=True):
+            at(target, nbytes)[...] = found[:nbytes].copy()
 
     def repeat(self, step: Repeat, at) -> None:
         count = len(step.initial)
