@@ -327,7 +327,10 @@ try:
   %last = load atomic i64, ptr %last_at monotonic, align 8
   %is_short = icmp ult i64 %last, {SHORT}
   %is_sample = and i1 %is_turn, %is_short
-  %is_timed = or i1 %is_resting, %is_sample
+  %is_due = or i1 %is_resting, %is_sample
+  %steady = load i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {STEADY})
+  %is_free_to = icmp eq i64 %steady, 0
+  %is_timed = and i1 %is_due, %is_free_to
   br i1 %is_timed, label %timed, label %lock
 timed:
   call void @run_alone(ptr %function, ptr %context, i64 %units, i64 %most)

@@ -59,8 +59,15 @@ class Pool:
         if not unsupported():
             ctypes.c_int32.from_address(self._state + STATE["THREADS"]).value = count
 
+    def set_steady(self, is_steady: bool) -> None:
+        """Sets whether regions are dealt out whatever was learnt about them: for tests."""
+        if not unsupported():
+            ctypes.c_int64.from_address(self._state + STATE["STEADY"]).value = int(is_steady)
+
     def regions(self) -> int:
         """How many regions were dealt out to several threads so far."""
+        if unsupported():
+            return 0
         return ctypes.c_int64.from_address(self._state + STATE["REGIONS"]).value
 
     def stop(self) -> None:

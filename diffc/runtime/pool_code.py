@@ -65,7 +65,8 @@ STATE = {
     "BALANCE": 296,
     "LEVEL": 304,
     "ALONE_UNTIL": 312,
-    "HANDLES": 320,
+    "STEADY": 320,  # whether regions are dealt out whatever was learnt about them
+    "HANDLES": 384,
     "TICKETS": 384 + 8 * MAX_THREADS,
     "STATE_BYTES": 384 + 16 * MAX_THREADS,
 }

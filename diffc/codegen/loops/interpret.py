@@ -195,7 +195,7 @@ def run(kernel: Kernel, arrays: Mapping[Buffer, Array], target: Target) -> int:
         target: Gives the number of partial results.
 
     Returns:
-        The status: 0, or the first index that was out of bounds.
+        The status: 0, or the least of those whose index was out of bounds.
 
     Raises:
         IndexError: An access is out of bounds.
@@ -264,11 +264,15 @@ class _Run:
             else:
                 self.memory[stmt.buffer][()] = value[-1]
 
+    def report(self, status: int) -> None:
+        """Notes that an index was out of bounds."""
+        self.status = min(self.status or status, status)
+
     def scatter(self, stmt: Scatter, points: _Points) -> None:
         value = self.value(stmt.value, points)
         places, inside = self.computed(stmt.buffer, stmt.indices, points)
         if stmt.mode == "check" and not inside.all():
-            self.status = self.status or stmt.status
+            self.report(stmt.status)
         places = tuple(index[inside] for index in places)
         array = self.memory[stmt.buffer]
         names = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
@@ -366,7 +370,7 @@ class _Run:
         array = self.memory[expr.buffer]
         if not array.size:
             if expr.mode == "check" and points.count:
-                self.status = self.status or expr.status
+                self.report(expr.status)
             return np.zeros(points.count, array.dtype)
         places, inside = self.computed(expr.buffer, expr.indices, points)
         limits = expr.buffer.shape
@@ -374,7 +378,7 @@ class _Run:
             np.clip(index, 0, limit - 1) for index, limit in zip(places, limits, strict=True)
         )
         if expr.mode == "check" and not inside.all():
-            self.status = self.status or expr.status
+            self.report(expr.status)
         result = array[clipped]
         return np.where(inside, result, 0).astype(array.dtype) if expr.mode == "fill" else result
 
