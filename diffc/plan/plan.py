@@ -33,7 +33,7 @@ from diffc.plan.recompute import values_in_memory
 
 Pairs = tuple[tuple[int, int], ...]
 
-_PLANS: WeakKeyDictionary[Graph, dict[Pairs, Program]] = WeakKeyDictionary()
+_PLANS: WeakKeyDictionary[Graph, dict[tuple[Pairs, Pairs], Program]] = WeakKeyDictionary()
 
 
 def plan(
@@ -48,12 +48,11 @@ def plan(
         donated: output index -> index of the input whose memory it should take over.
         offered: the same, for memory that it takes over only where that costs no copy.
     """
-    if donated:
-        return _Planner(graph, donated, offered or {}).program()
-    key = tuple(sorted((offered or {}).items()))
+    donated, offered = donated or {}, offered or {}
+    key = tuple(sorted(donated.items())), tuple(sorted(offered.items()))
     known = _PLANS.setdefault(graph, {})
     if key not in known:
-        known[key] = _Planner(graph, {}, offered or {}).program()
+        known[key] = _Planner(graph, donated, offered).program()
     return known[key]
 
 
@@ -284,7 +283,41 @@ class _Planner:
     def _place_region(self, eqn: Eqn) -> None:
         reads = tuple(self._buffer(operand) for operand in eqn.operands)
         writes = tuple(self._buffer(result) for result in eqn.results)
+        if eqn.op.name == "cond":
+            updated = self._updated(eqn)
+            branches = tuple(plan(branch, donated=updated) for branch in eqn.regions)
+            self.nodes.append(Branch(branches, reads, writes, updated))
+            return
         self.nodes.append(_REGION_NODES.get(eqn.op.name, _call)(eqn, reads, writes))
+
+    def _updated(self, eqn: Eqn) -> dict[int, int]:
+        """Which results of a ``cond`` lie where an operand does that only it reads.
+
+        Those that some branch passes on: it then has nothing to do.
+        """
+        found: dict[int, int] = {}
+        for k, result in enumerate(eqn.results):
+            for branch in eqn.regions:
+                passed = branch.outputs[k]
+                place = branch.inputs.index(passed) if passed in branch.inputs else None
+                if place is None or place in found.values():
+                    continue
+                if self._may_end_in(eqn, eqn.operands[place + 1], result):
+                    found[k] = place
+                    break
+        return found
+
+    def _may_end_in(self, eqn: Eqn, operand: Operand, result: Value) -> bool:
+        """Whether the memory of an operand is free for a result of its only reader."""
+        if not isinstance(operand, Value) or operand in self.fusion.outputs:
+            return False
+        if self.fusion.users[operand] != [eqn] or eqn.operands.count(operand) > 1:
+            return False
+        if operand.eqn is not None:
+            return not is_table(operand.eqn)
+        given = self.graph.inputs.index(operand)
+        pairs = (self.offered | self.donated).items()
+        return any(self.graph.outputs[o] is result and i == given for o, i in pairs)
 
 
 def _call(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
@@ -305,10 +338,6 @@ def _scan(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
     )
 
 
-def _cond(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
-    return Branch(tuple(map(plan, eqn.regions)), reads, writes)
-
-
 def _while(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
     test, body = eqn.regions
     consts = eqn.params["consts"]
@@ -320,7 +349,6 @@ def _while(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
 
 Buffers = tuple[Buffer, ...]
 _REGION_NODES: dict[str, Callable[[Eqn, Buffers, Buffers], Node]] = {
-    "cond": _cond,
     "scan": _scan,
     "while": _while,
 }

@@ -86,12 +86,14 @@ class Loop:
 class Branch:
     """Runs one of several programs of the same inputs and outputs.
 
-    ``reads``: the index (a bool or i32, clamped) and the programs' inputs.
+    ``reads``: the index (a bool or i32, clamped) and the programs' inputs. ``updated``: output ->
+    input (of the programs) whose memory it takes over in all of them.
     """
 
     branches: tuple[Program, ...]
     reads: tuple[Buffer, ...]
     writes: tuple[Buffer, ...]
+    updated: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)

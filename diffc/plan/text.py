@@ -76,7 +76,11 @@ def _node(node: Node) -> list[str]:
             return [f"{_names(node.writes)} = {run}"]
         case Branch():
             names = ", ".join(f"@{branch.name}" for branch in node.branches)
-            run = f"branch {node.reads[0].name} to {names} ({_names(node.reads[1:])})"
+            given = ", ".join(
+                f"mut {buffer.name}" if i in node.updated.values() else buffer.name
+                for i, buffer in enumerate(node.reads[1:])
+            )
+            run = f"branch {node.reads[0].name} to {names} ({given})"
             return [f"{_names(node.writes)} = {run}"]
         case While():
             settings = f"tests={node.tests}, constants={node.constants}"

@@ -189,3 +189,51 @@ def test_programs_say_what_they_offer_and_run():
     assert "while @test @body(x, fill0, c; tests=1, constants=0)" in text
     text = print_program(plan(branches("bool", (0, 2))))
     assert "branch x to @arm0, @arm2 (x_1)" in text
+
+
+def stays_or_sorts(b, index, x):
+    """``cond(index, x)``: x as it is, or sorted and a sum."""
+    stays, sorts = B("stays"), B("sorts")
+    y = stays.arg(*x.aval.shape)
+    stays = stays.build([y, literal(0, I64)])
+    y = sorts.arg(*x.aval.shape)
+    sorts = sorts.build([sorts.op("sort", y, axis=0), sorts.op("sum", y, axes=(0,))])
+    return b.emit(find("cond"), (index, x), {}, (stays, sorts))
+
+
+@pytest.mark.parametrize("guard", [False, True])
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_a_branch_that_changes_nothing_copies_nothing(n, guard):
+    def step(b, i, c):
+        return stays_or_sorts(b, b.op("eq", i, literal(1, I64)), c[0])[:1]
+
+    graph = counted(step)(aval("i64", (6,)))
+    module, memory = run(graph, [np.array(n), np.array([3, -1, 2, 9, 9, 0])], guard=guard)
+    assert cycle_of(module).spare == cycle_of(module).final
+    body = next(m for m in memory.callees if m.name == "body")
+    assert ("out1", "c") in body.in_place and not body.copies
+
+
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("lives_on", [False, True])
+def test_branches_take_over_what_dies(index, lives_on):
+    b = B()
+    i, x = b.arg(dtype="bool"), b.arg(5)
+    y = b.op("cumsum", x, axis=0, reverse=False)
+    found = stays_or_sorts(b, i, y)
+    graph = b.build([b.op("reverse", found[0], axes=(0,)), found[1], *([y] if lives_on else [])])
+    program = plan(graph)
+    _, memory = run(graph, [np.array(index), np.array([3, -1, -2, 9, -9])])
+    assert ("mut" in print_program(program)) is not lives_on
+    assert any(source == "t0" for _, source in memory.in_place) is not lives_on
+    run(graph, [np.array(index), np.array([3, -1, -2, 9, -9])], guard=True)
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_what_a_branch_reads_beside_is_not_overwritten(index):
+    # the operand is passed on in one branch, and is an argument of the program: it stays
+    b = B()
+    i, x = b.arg(dtype="bool"), b.arg(5)
+    graph = b.build(stays_or_sorts(b, i, x))
+    run(graph, [np.array(index), np.array([3, -1, -2, 9, -9])])
+    run(graph, [np.array(index), np.array([3, -1, -2, 9, -9])], donated={0: 1})

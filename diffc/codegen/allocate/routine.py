@@ -244,7 +244,11 @@ class _Routine:
             reads, writes = self._addresses(node.reads), self._addresses(node.writes)
             self.steps.append(Invoke(routine, reads, writes, places[0]))
         elif isinstance(node, Branch):
-            reads, writes = self._addresses(node.reads), self._addresses(node.writes)
+            writes, given = self._addresses(node.writes), list(node.reads)
+            for output, place in node.updated.items():
+                self._copy(node.writes[output], node.reads[place + 1])
+                given[place + 1] = node.writes[output]
+            reads = self._addresses(tuple(given))
             routines = tuple(self.allocator.known[branch].routine for branch in node.branches)
             is_wide = node.reads[0].aval.dtype == "i32"
             arenas = tuple(places if len(places) > 1 else places * len(routines))

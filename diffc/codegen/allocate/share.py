@@ -15,7 +15,7 @@ from diffc.codegen.loops.module import Address
 from diffc.codegen.loops.nodes import Buffer as Param
 from diffc.codegen.loops.nodes import Kernel as LoopKernel
 from diffc.errors import InternalError
-from diffc.plan.program import Buffer, Copy, Fill, Kernel, Loop, Node, Program, While
+from diffc.plan.program import Branch, Buffer, Copy, Fill, Kernel, Loop, Node, Program, While
 
 
 @dataclass(slots=True, eq=False)
@@ -197,6 +197,10 @@ class _Sharer:
                 return False
             reads = node.reads
             return reads[node.constants + carry] is source and reads.count(source) == 1
+        if isinstance(node, Branch):
+            # Where they can't share, the operand is copied to the result before all else.
+            place = node.updated.get(node.writes.index(target))
+            return place is not None and node.reads[place + 1] is source
         if isinstance(node, While):
             # Initial carries are copied to where the final ones will be before anything else.
             carry = node.first + node.writes.index(target)
@@ -213,7 +217,7 @@ class _Sharer:
         """Lets ``target`` continue the slot of an operand that dies here."""
         slots = self.sharing.slots
         new = slots[target]
-        if not new.nbytes or not isinstance(node, Kernel | Loop | While):
+        if not new.nbytes or not isinstance(node, Kernel | Loop | While | Branch):
             return
         if new.members != [target]:
             return
