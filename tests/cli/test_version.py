@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 import diffc
+from diffc.runtime import pool
 from diffc.runtime.target import host
 
 
@@ -19,8 +20,10 @@ def test_versions_cpu_and_target(cli):
     assert found["numpy"] == np.__version__
     assert found["llvmlite"].count(".") == found["llvm"].count(".") == 2
     assert found["target"].startswith(host().name)
+    assert found["threads"].startswith(f"{pool.threads()} (")
     assert set(found) == {
         "diffc", "python", "numpy", "llvmlite", "llvm", "sympy", "cpu", "target", "features",
+        "threads",
     }  # fmt: skip
 
 
