@@ -240,8 +240,9 @@ class Jitted:
     ) -> Compilation:
         """Runs the stages up to ``until`` anew, with the given rewrite rules only."""
         bound = self._bind(args, kwargs)
-        traced, derivation, seconds = self._trace(bound)
-        return self._compilation(traced, derivation, seconds, bound, until=until, rules=rules)
+        with PAUSE:
+            traced, derivation, seconds = self._trace(bound)
+            return self._compilation(traced, derivation, seconds, bound, until=until, rules=rules)
 
     # --- arguments ----------------------------------------------------------------------------
 

@@ -283,13 +283,17 @@ class Builder:
         return Graph(self.name, tuple(self.inputs), tuple(self.eqns), tuple(outputs))
 
 
+_PLAIN = frozenset((bool, int, float, str, tuple, type(None)))
 _INFERRED: dict[tuple[Any, ...], tuple[Aval, ...]] = {}
 
 
 def _infer(
     op: OpLike, avals: tuple[Aval, ...], params: Mapping[str, Any], key: tuple[Any, ...]
 ) -> tuple[Aval, ...]:
-    """Avals of the results, remembered."""
+    """Avals of the results, remembered for params that hold nothing large or alive."""
+    for value in params.values():
+        if type(value) not in _PLAIN:
+            return op.infer(avals, params, ())
     question = op, avals, key[2]
     found = _INFERRED.get(question)
     if found is None:

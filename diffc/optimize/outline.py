@@ -23,6 +23,9 @@ from diffc.ops.registry import find
 #: fewer equal blocks are left alone, and so are smaller ones
 MIN_BLOCKS = 4
 MIN_EQNS = 6
+#: where there are so many blocks, so small ones do
+MANY_BLOCKS = 32
+FEW_EQNS = 3
 #: how many candidate periods are tried
 MAX_PERIODS = 8
 
@@ -71,13 +74,49 @@ def outline(graph: Graph, report: list[Outlined] | None = None) -> Graph:
         graph: an optimized graph; regions are left as they are.
         report: gets what was outlined.
     """
-    run = _longest_run(graph)
-    if run is None:
-        return graph
-    new, made = _replace(graph, run)
+    found = _with_rows_first(graph)
+    made: list[Outlined] = []
+    while (run := _longest_run(found)) is not None:
+        found, outlined = _replace(found, run)
+        made.append(outlined)
     if report is not None:
-        report.append(made)
-    return outline(new, report)
+        report += made
+    return found if made else graph
+
+
+def _with_rows_first(graph: Graph) -> Graph:
+    """The graph with the slices of a stack right behind it, so that blocks reading a row are equal.
+
+    Before: each block starts with ``slice(xs)`` at another place. After: all rows are operands.
+    """
+    places: dict[Operand, set[Any]] = {}
+    for eqn in graph.eqns:
+        if eqn.op.name == "slice":
+            places.setdefault(eqn.operands[0], set()).add(eqn.params["start"])
+    stacks = {value for value, starts in places.items() if len(starts) >= MIN_BLOCKS}
+    if not stacks:
+        return graph
+    rows: dict[Operand, list[Eqn]] = {stack: [] for stack in stacks}
+    moved: set[Eqn] = set()
+    for eqn in graph.eqns:
+        if eqn.op.name == "slice" and eqn.operands[0] in stacks:
+            rows[eqn.operands[0]].append(eqn)
+            moved.add(eqn)
+    order: list[Eqn] = []
+
+    def bring(values: Sequence[Value]) -> None:
+        ready = [value for value in reversed(values) if value in stacks]
+        while ready:
+            for row in rows[ready.pop()]:
+                order.append(row)
+                ready += (result for result in row.results if result in stacks)
+
+    bring(graph.inputs)
+    for eqn in graph.eqns:
+        if eqn not in moved:
+            order.append(eqn)
+            bring(eqn.results)
+    return Graph(graph.name, graph.inputs, tuple(order), graph.outputs)
 
 
 # --- finding runs -----------------------------------------------------------------------------
@@ -107,10 +146,10 @@ def _longest_run(graph: Graph) -> Run | None:
         last[signature] = i
     best: Run | None = None
     for period, _ in votes.most_common(MAX_PERIODS):
-        if period < MIN_EQNS:
+        if period < FEW_EQNS:
             continue
         for run in _runs(signatures, period):
-            is_worth = _is_worth_a_call(graph.eqns[run.start : run.start + period])
+            is_worth = _is_worth_a_call(graph.eqns[run.start : run.start + period], run.count)
             aligned = _aligned(graph, run) if is_worth else None
             if aligned is None:
                 continue
@@ -119,9 +158,10 @@ def _longest_run(graph: Graph) -> Run | None:
     return best
 
 
-def _is_worth_a_call(block: Sequence[Eqn]) -> bool:
+def _is_worth_a_call(block: Sequence[Eqn], count: int) -> bool:
     """Whether a block does enough, and not only what could fuse with its neighbours."""
-    if sum(not eqn.regions for eqn in block) < MIN_EQNS:
+    least = FEW_EQNS if count >= MANY_BLOCKS else MIN_EQNS
+    if sum(not eqn.regions for eqn in block) < least:
         return False
     return any(not (eqn.op.is_elementwise or eqn.op.is_movement) for eqn in block)
 

@@ -14,6 +14,9 @@ from diffc.ir.graph import Value
 from diffc.ir.index import Dim, Var, substitute
 from diffc.plan.fuse import MAX_EQNS, Coords, Fusion, Group, fold_coords, free_vars, is_small
 
+#: how many groups that read a common value are tried as partners of one
+MAX_SIBLINGS = 64
+
 
 def merge_groups(fusion: Fusion) -> None:
     """Merges groups until none can be."""
@@ -82,10 +85,18 @@ class _Merger:
         for value in sorted(self.reads[group], key=lambda v: (v.name, v.index)):
             if value.aval.ndim == 0 and group.shape:
                 continue
-            for other in sorted(self.readers[value], key=lambda g: g.number):
+            for other in self._nearest_readers(value, group):
                 if other not in seen and other.form == "map" and other.shape == group.shape:
                     seen.add(other)
                     yield other
+
+    def _nearest_readers(self, value: Value, group: Group) -> list[Group]:
+        """Readers of a value in their order; the nearest ones only where there are many."""
+        found = self.readers[value]
+        if len(found) > MAX_SIBLINGS:
+            near = sorted(found, key=lambda g: (abs(g.number - group.number), g.number))
+            return sorted(near[:MAX_SIBLINGS], key=lambda g: g.number)
+        return sorted(found, key=lambda g: g.number)
 
     # --- whether they can ---------------------------------------------------------------------
 

@@ -161,3 +161,40 @@ def test_second_derivatives_through_outlined_blocks():
 def test_what_was_outlined_is_reported():
     compiled = diffc.value_and_grad(chain).compile(weights(7), np.ones((2, 3)))
     assert "# outlined @chain_block: " in compiled.stage("optimize").text
+
+
+@pytest.mark.parametrize("is_computed", [False, True])
+def test_blocks_that_read_rows_of_a_stack(is_computed):
+    """Rows become operands, also where the stack is a computed value."""
+
+    def f(stacked, x):
+        rows = np.exp(stacked) if is_computed else stacked
+        h = x
+        for i in range(6):
+            h = block(h, {"a": rows[i], "b": np.float64(0.5), "c": np.transpose(rows[i])})
+        return np.sum(h)
+
+    args = np.random.default_rng(0).normal(size=(6, 3, 4)), np.ones((2, 3))
+    graph = graph_of(f, *args)
+    new = check(outline(graph))
+    calls = [eqn for eqn in new.eqns if eqn.op.name == "call"]
+    assert len(calls) >= 5
+    assert len({id(eqn.regions[0]) for eqn in calls}) == 1
+    assert evaluate(graph, leaves_of(*args)) == evaluate(new, leaves_of(*args))
+
+
+def test_many_small_blocks_are_calls_and_few_are_not():
+    def f(count):
+        def g(w, x):
+            for _ in range(count):
+                x = np.tanh(x @ w) * 0.5
+            return np.sum(x)
+
+        return g
+
+    args = np.eye(3), np.ones((2, 3))
+    few, many = (graph_of(f(count), *args) for count in (8, 40))
+    assert outline(few) is few
+    new = check(outline(many))
+    assert sum(eqn.op.name == "call" for eqn in new.eqns) >= 39
+    assert evaluate(many, leaves_of(*args)) == evaluate(new, leaves_of(*args))
