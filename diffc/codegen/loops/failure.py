@@ -28,13 +28,14 @@ def stops(module: Module) -> frozenset[int]:
     """Positions of the entry's steps before which a nonzero status ends the run."""
     if not module.messages or not module.aliases:
         return frozenset()
+    walk = _Walk(module)
     found: set[int] = set()
     is_open = False
     for position, step in enumerate(module.entry.steps):
-        if is_open and _writes_inputs(module, step):
+        if is_open and walk.writes_inputs(step):
             found.add(position)
             is_open = False
-        is_open |= _can_fail(step)
+        is_open = is_open or walk.can_fail(step)
     return frozenset(found)
 
 
@@ -42,25 +43,54 @@ def is_atomic(module: Module) -> bool:
     """Whether no step may fail once an input has been written to."""
     if not module.messages or not module.aliases:
         return True
+    walk = _Walk(module)
     has_written = False
     for step in module.entry.steps:
-        has_written |= _writes_inputs(module, step)
-        if has_written and _can_fail(step):
+        has_written = has_written or walk.writes_inputs(step)
+        if has_written and walk.can_fail(step):
             return False
     return True
 
 
-def _can_fail(step: Step) -> bool:
-    stack: list[Step] = [step]
-    while stack:
-        current = stack.pop()
-        if isinstance(current, Launch):
-            if _checks(current.kernel):
-                return True
-        else:
-            for routine in _routines(current):
-                stack += routine.steps
-    return False
+class _Walk:
+    """Looks at the steps of one module, and at each kernel and routine once."""
+
+    def __init__(self, module: Module) -> None:
+        self.inputs = frozenset(module.aliases.values())
+        self.outputs = module.aliases
+        self.known: dict[Kernel | Routine, bool] = {}
+
+    def can_fail(self, step: Step) -> bool:
+        """Whether a kernel below the step checks indices."""
+        below = _below(step)
+        stack: list[Kernel | Routine] = list(below)
+        while stack:
+            part = stack[-1]
+            if part in self.known:
+                stack.pop()
+                continue
+            if isinstance(part, Kernel):
+                self.known[part] = _checks(part)
+                continue
+            inner = [each for inside in part.steps for each in _below(inside)]
+            waiting = [each for each in inner if each not in self.known]
+            if not waiting:
+                self.known[part] = any(self.known[each] for each in inner)
+            stack += waiting
+        return any(self.known[part] for part in below)
+
+    def writes_inputs(self, step: Step) -> bool:
+        """Whether the step writes to the memory of an input."""
+        return any(
+            at.index in (self.inputs if at.base == "input" else self.outputs)
+            for at in _written(step)
+            if at.base in ("input", "output")
+        )
+
+
+def _below(step: Step) -> tuple[Kernel | Routine, ...]:
+    """The kernel or the routines that a step runs."""
+    return (step.kernel,) if isinstance(step, Launch) else _routines(step)
 
 
 def _routines(step: Step) -> tuple[Routine, ...]:
@@ -79,15 +109,6 @@ def _checks(kernel: Kernel) -> bool:
             if isinstance(expr, GatherLoad) and expr.mode == "check":
                 return True
     return False
-
-
-def _writes_inputs(module: Module, step: Step) -> bool:
-    inputs = set(module.aliases.values())
-    return any(
-        at.index in (inputs if at.base == "input" else module.aliases)
-        for at in _written(step)
-        if at.base in ("input", "output")
-    )
 
 
 def _written(step: Step) -> tuple[Address, ...]:
