@@ -33,9 +33,9 @@ from diffc.ops.term import GraphTerm
 
 INT = aval("i64")
 
-#: columns of the table of binomials: how often steps are run again at most, by the rule
+#: columns of the table of binomials, at most: how often steps are run again, by the rule
 _REPEATS = 32
-_LARGEST = 1 << 62
+_LARGEST, _LONG = 1 << 62, 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,8 +343,8 @@ def _next_distance(builder: Builder, loop: Loop, top: Operand, steps: GraphTerm)
     binomial(s + r, s) >= steps. The part before the checkpoint will have s slots and r - 1 repeats,
     the part behind it s - 1 slots and r repeats. See ``distance`` for the same on numbers.
     """
-    columns = _REPEATS + 2
     table = _table(loop.slots)
+    columns = table.shape[1]
     params = {"dtype": "i64", "shape": table.shape, "data": table.tobytes()}
     (numbers,) = builder.emit(find("constant"), (), params)
     slots = loop.slots - GraphTerm(builder, top)
@@ -362,10 +362,15 @@ def _next_distance(builder: Builder, loop: Loop, top: Operand, steps: GraphTerm)
 
 
 def _table(slots: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """binomial(s + r, s) in row s and column r + 2, behind two columns of zeros."""
-    numbers = np.zeros((slots + 1, _REPEATS + 2), np.int64)
+    """binomial(s + r, s) in row s and column r + 2, behind two columns of zeros.
+
+    As many repeats as undo the longest of loops when half of the slots are free.
+    """
+    enough = (r for r in range(_REPEATS) if math.comb(slots // 2 + r, r) >= _LONG)
+    repeats = next(enough, _REPEATS)
+    numbers = np.zeros((slots + 1, repeats + 2), np.int64)
     for s in range(slots + 1):
-        for r in range(_REPEATS):
+        for r in range(repeats):
             numbers[s, r + 2] = min(math.comb(s + r, s), _LARGEST)
     return numbers
 
