@@ -544,6 +544,10 @@ def _known(a: Aval) -> tuple[int, ...]:
     return tuple(int(dim) for dim in a.shape)  # type: ignore[arg-type]  # the pipeline has ints only
 
 
+#: how many steps a loop of unknown length is taken for
+_MANY_STEPS = 1 << 20
+
+
 def work_of(graph: Graph) -> int:
     """Roughly how many elements a graph touches."""
     total = 0
@@ -553,7 +557,8 @@ def work_of(graph: Graph) -> int:
         if eqn.op.name == "contract":
             total += int(size(eqn.operands[0].aval.shape))  # type: ignore[arg-type]  # ints too
         for region in eqn.regions:
-            total += work_of(region) * eqn.params.get("length", 1)
+            steps = _MANY_STEPS if eqn.op.name == "while" else eqn.params.get("length", 1)
+            total += work_of(region) * steps
     return total
 
 

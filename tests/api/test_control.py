@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -488,3 +490,27 @@ def test_guard_pages_around_all_values(monkeypatch):
             slope(lambda t, k=k, n=n: by_hand(x + t * np.eye(3)[k], n), 0.0) for k in range(3)
         ]
         close(found, numbers, rtol=1e-6, atol=1e-9)
+
+
+def test_a_loop_of_unknown_length_lets_other_threads_run():
+    def f(n):
+        return diffc.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] * 0.5), (0, 1.0))
+
+    run = diffc.jit(f)
+    run(1)
+    counted = []
+
+    def count():
+        while not done.is_set():
+            counted.append(None)
+            time.sleep(0.001)
+
+    done = threading.Event()
+    other = threading.Thread(target=count)
+    other.start()
+    before = len(counted)
+    run(30_000_000)
+    after = len(counted)
+    done.set()
+    other.join()
+    assert after - before > 2
