@@ -60,6 +60,9 @@ __all__ = [
 #: how the native entry takes a Python scalar
 KINDS: dict[type, Any] = {float: "float", int: "int", bool: "bool"}
 
+#: so many signatures of one function are told apart natively
+ENTRIES = 256
+
 Signature = tuple[Any, ...]
 
 
@@ -198,6 +201,7 @@ class Jitted:
             raise UsageError("an argument can't be static and donated", location=line())
         self.threads = 0 if threads is None else pool.checked(threads)
         self._compiled: dict[Any, Compiled] = {}
+        self._entries = 0
         self._traced: dict[Any, Traced] = {}
         functools.update_wrapper(self, self.origin, updated=())
 
@@ -354,6 +358,7 @@ class Jitted:
         )
 
     def _donated_leaves(self, bound: Bound) -> frozenset[int]:
+        """The arrays whose memory is given; Python numbers have none to give."""
         if not self.donate_argnums:
             return frozenset()
         found: list[int] = []
@@ -363,7 +368,8 @@ class Jitted:
                 continue
             count = tree.structure(arg).num_leaves
             if position in self.donate_argnums:
-                found.extend(range(at, at + count))
+                leaves = bound.leaves[at : at + count]
+                found += [at + k for k, leaf in enumerate(leaves) if not _is_number(leaf)]
             at += count
         return frozenset(found)
 
@@ -400,9 +406,12 @@ class Jitted:
             return
         if kwargs.children or not bound.leaves:
             return
-        slow = self.call
-        entry = native_entry(compiled.executable, args.spec(), compiled.out_tree.spec(), slow)
-        if entry is not slow:
+        # each entry hands what it does not know to the one before, the first to the Python call
+        is_chained = 0 < self._entries < ENTRIES
+        before: Any = type(self).__call__ if is_chained else self.call
+        entry = native_entry(compiled.executable, args.spec(), compiled.out_tree.spec(), before)
+        if entry is not before:
+            self._entries = self._entries + 1 if is_chained else 1
             type(self).__call__ = entry  # type: ignore[method-assign]  # a builtin, not bound
 
     # --- in a trace ---------------------------------------------------------------------------
@@ -497,6 +506,11 @@ class Bound:
     def paths(self) -> list[str]:
         """Names of the leaves, for the inputs of the graph: ``params_w1``."""
         return [identifier(path) for path in self.owner.leaf_paths(self.args, self.kwargs)]
+
+
+def _is_number(leaf: Leaf) -> bool:
+    """Whether a leaf is a Python number, or stands for one."""
+    return leaf.scalar if isinstance(leaf, Abstract) else type(leaf) in KINDS
 
 
 def make_executable(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import diffc
+import diffc.jitted
 from diffc.errors import DtypeError, TraceError, UsageError
 
 
@@ -31,6 +32,21 @@ def test_specializes_by_shape_and_dtype():
             x = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
             close(f(x), np.asarray(x * 2))
     assert repr(f) == "<jitted double: 36 signatures>"
+
+
+def test_all_signatures_stay_native(monkeypatch):
+    f = diffc.jit(double)
+    inputs = [np.arange(n, dtype=dtype) for n in range(6) for dtype in ("f4", "f8")]
+    for x in inputs:
+        f(x)
+    slow = []
+    bind = diffc.jitted.Jitted._bind
+    monkeypatch.setattr(diffc.jitted.Jitted, "_bind", lambda *args: slow.append(1) or bind(*args))
+    for x in inputs:
+        close(f(x), x * 2)
+    assert not slow
+    close(f(np.arange(7.0)), np.arange(7.0) * 2)
+    assert slow
 
 
 def test_traces_once_for_a_signature():

@@ -104,6 +104,18 @@ def test_donation_returns_the_argument_itself():
     close(w, np.full(1000, -1.0))
 
 
+def test_python_numbers_have_no_memory_to_donate():
+    @diffc.jit(donate_argnums=(0, 1))
+    def step(p, rate):
+        return {"w": p["w"] * rate, "steps": p["steps"] + 1}, rate * 0.5
+
+    w = np.ones(3)
+    found, rate = step({"w": w, "steps": 3}, 2.0)
+    assert found["w"] is w
+    assert w.tolist() == [2.0, 2.0, 2.0]
+    assert (found["steps"], rate) == (4, 1.0)
+
+
 def test_donation_of_trees():
     @diffc.jit(donate_argnums=(0, 1))
     def adam(params, moments, g):
