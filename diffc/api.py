@@ -22,6 +22,7 @@ from diffc.jacobians import Jacobian
 from diffc.jitted import Jitted
 from diffc.linear import linear_solve, triangular_solve
 from diffc.runtime import pool
+from diffc.sparse import sparse_hessian, sparse_jacobian
 from diffc.trace import active, emit
 from diffc.vectorized import Vectorized
 
@@ -50,10 +51,12 @@ __all__ = [
     "map",
     "root",
     "scan",
+    "sparse_hessian",
+    "sparse_jacobian",
     "stop_gradient",
     "switch",
-    "triangular_solve",
     "threads",
+    "triangular_solve",
     "value_and_grad",
     "vjp",
     "vmap",

@@ -29,6 +29,7 @@ _DERIVED = (
     "conventions",
     "linear",
     "implicit",
+    "sparse",
     "convert",
 )
 _FACE = (*_CORE, *_DERIVED, "random", "api")
@@ -69,6 +70,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "conventions": ("trace",),
     "linear": (*_CORE, "transformed", "vectorized", "custom"),
     "implicit": (*_CORE, "custom", "linear"),
+    "sparse": (*_CORE, "vectorized"),
     "convert": (*_CORE, "transformed"),
     "api": (*_CORE, *_DERIVED),
     "numpy": ("tree", "trace", "api"),
