@@ -16,6 +16,7 @@ Nothing is read from the object cache or written to it.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -134,18 +135,18 @@ def main() -> None:
         for family in ("chain", "mixed"):
             f = random_chain(count, mixing=family == "mixed")
             jitted = diffc.value_and_grad(f)
-            programs.append((family, f"{family} {count}", lambda j=jitted: j.compile(x)))
+            programs.append((family, f"{family} {count}", functools.partial(jitted.compile, x)))
     for layers in (5, 50, 500):
         loss, args = residual(layers)
         jitted = diffc.value_and_grad(loss)
-        programs.append(("blocks", f"blocks {layers}", lambda j=jitted, a=args: j.compile(*a)))
+        programs.append(("blocks", f"blocks {layers}", functools.partial(jitted.compile, *args)))
     step, args = training_step(50)
     whole = diffc.jit(step, donate_argnums=(0, 1))
-    programs.append(("step", "step 50", lambda a=args: whole.compile(*a)))
+    programs.append(("step", "step 50", functools.partial(whole.compile, *args)))
     for steps in (10, 100, 1000):
         loss, args = recurrent(steps)
         jitted = diffc.value_and_grad(loss)
-        programs.append(("rnn", f"rnn {steps}", lambda j=jitted, a=args: j.compile(*a)))
+        programs.append(("rnn", f"rnn {steps}", functools.partial(jitted.compile, *args)))
     for family, name, compiled in programs:
         if not wanted or family in wanted:
             print(measure(name, compiled), flush=True)

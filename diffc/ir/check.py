@@ -7,15 +7,21 @@ isolated); avals are what the op's rule says; inputs have unique names.
 from __future__ import annotations
 
 from diffc.errors import InternalError
-from diffc.ir.graph import Eqn, Graph, Literal, Value
+from diffc.ir.graph import Eqn, Graph, Literal, Value, graphs_of
 
 
 def check(graph: Graph, stage: str = "check") -> Graph:
-    """Returns the graph if it is well formed.
+    """Returns the graph if it is well formed, regions included, each of which is looked at once.
 
     Raises:
         InternalError: naming the stage, the equation and the user's line.
     """
+    for part in graphs_of(graph):
+        _check(part, stage)
+    return graph
+
+
+def _check(graph: Graph, stage: str) -> None:
     defined: set[Value] = set(graph.inputs)
     if len(defined) != len(graph.inputs):
         raise InternalError(f"{stage}: an input of @{graph.name} stands twice")
@@ -31,7 +37,6 @@ def check(graph: Graph, stage: str = "check") -> Graph:
     for output in graph.outputs:
         if isinstance(output, Value) and output not in defined:
             raise InternalError(f"{stage}: @{graph.name} returns a value it does not define")
-    return graph
 
 
 def _check_eqn(eqn: Eqn, defined: set[Value], graph: Graph, stage: str) -> None:
@@ -40,8 +45,6 @@ def _check_eqn(eqn: Eqn, defined: set[Value], graph: Graph, stage: str) -> None:
             continue
         if operand not in defined:
             raise _error(stage, graph, eqn, f"operand {i} is not defined before it is read")
-    for region in eqn.regions:
-        check(region, stage)
     avals = tuple(operand.aval for operand in eqn.operands)
     found = eqn.op.infer(avals, eqn.params, eqn.regions)
     declared = tuple(result.aval for result in eqn.results)

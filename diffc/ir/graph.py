@@ -314,7 +314,12 @@ def prune(graph: Graph) -> Graph:
     live: set[int] = {id(output) for output in graph.outputs}
     kept: list[Eqn] = []
     for eqn in reversed(graph.eqns):
-        if any(id(result) in live for result in eqn.results):
+        results = eqn.results
+        if len(results) == 1:
+            is_live = id(results[0]) in live
+        else:
+            is_live = not live.isdisjoint(map(id, results))
+        if is_live:
             kept.append(eqn)
             live.update(map(id, eqn.operands))
     if len(kept) == len(graph.eqns):
