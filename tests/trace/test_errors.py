@@ -132,7 +132,7 @@ def test_wrong_arguments():
 
 
 def test_unknown_function_on_a_captured_array():
-    assert "np.linalg.inv can't be traced" in str(raised(lambda x: np.linalg.inv(W), X))
+    assert "np.linalg.svd can't be traced" in str(raised(lambda x: np.linalg.svd(W), X))
 
 
 def test_captured_write():
