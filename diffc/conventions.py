@@ -28,6 +28,11 @@ class Choice:
 
         @functools.wraps(function)
         def chosen(*args: Any, **kwargs: Any) -> Any:
+            if not active():
+                if hasattr(function, "compile"):  # a derivative, or compiled
+                    settings.refuse(self.choices)
+                with settings.waiting(self.choices):
+                    return function(*args, **kwargs)
             token = settings.enter(self.choices)
             try:
                 return function(*args, **kwargs)

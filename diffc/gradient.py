@@ -14,7 +14,7 @@ from diffc.ir.graph import Builder, Graph, Operand, literal
 from diffc.jitted import Compiled, Derivation, abstract_leaf, as_leaf, identifier, valued_leaf
 from diffc.optimize import optimize, outline
 from diffc.pipeline import Compilation
-from diffc.trace import Abstract, Traced, active, inline, line, trace_flat
+from diffc.trace import Abstract, Traced, active, inline, kinks, line, trace_flat
 from diffc.trace.run import name_of, parameter_names
 from diffc.transforms import vjp
 
@@ -49,6 +49,7 @@ class Gradient:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The gradient (and value) at these arguments."""
         if not active():
+            kinks.refuse_waiting()
             return self.jitted(*args, **kwargs)
         leaves, in_tree = tree.flatten((args, kwargs))
         leaves = [as_leaf(leaf) for leaf in leaves]

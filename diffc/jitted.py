@@ -38,7 +38,7 @@ from diffc.runtime import pool
 from diffc.runtime.entry import native_entry
 from diffc.runtime.executable import Executable, InputSpec, OutputSpec, StatusMessage
 from diffc.runtime.target import host
-from diffc.trace import Abstract, Captured, Traced, Tracer, active, emit, line, trace_flat
+from diffc.trace import Abstract, Captured, Traced, Tracer, active, emit, kinks, line, trace_flat
 from diffc.trace.run import name_of, parameter_names
 from diffc.trace.tracer import read, write
 
@@ -424,7 +424,7 @@ class Jitted:
             (leaf.aval, leaf.weak) if type(leaf) is Tracer else s
             for leaf, s in zip(bound.leaves, bound.signature, strict=True)
         )
-        key = (bound.in_tree, signature, bound.key[2:])
+        key = (bound.in_tree, signature, bound.key[2:], kinks.current())
         traced = self._traced.get(key)
         if traced is None:
 

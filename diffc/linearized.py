@@ -23,7 +23,7 @@ from diffc.ir.graph import Graph
 from diffc.ir.keys import structural_key
 from diffc.jitted import GraphProgram, abstract_leaf, as_leaf, signature_of, valued_leaf
 from diffc.optimize import optimize, outline
-from diffc.trace import Traced, ValueNeeded, active, inline, line, trace_flat
+from diffc.trace import Traced, ValueNeeded, active, inline, kinks, line, trace_flat
 from diffc.trace.run import name_of
 from diffc.transforms import Linearization, transpose
 from diffc.transforms import jvp as graph_jvp
@@ -169,6 +169,7 @@ def _halves(function: Function, primals: tuple[Any, ...]) -> tuple[list[Any], _H
     if active():
         leaves, traced = _trace(function, primals)
         return [*leaves, *_hidden(traced)], _split(leaves, traced)
+    kinks.refuse_waiting()
     known: dict[Any, _Halves | Paths[_Halves]] = _remembered(_HALVES, function, dict)
     leaves, in_tree = tree.flatten(primals)
     leaves = [as_leaf(leaf) for leaf in leaves]

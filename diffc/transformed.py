@@ -19,7 +19,7 @@ from diffc.ir.graph import Graph
 from diffc.jitted import Compiled
 from diffc.optimize import optimize
 from diffc.pipeline import Compilation
-from diffc.trace import Abstract, Traced, active, line, trace_flat
+from diffc.trace import Abstract, Traced, active, kinks, line, trace_flat
 from diffc.trace.run import name_of
 
 Function = Callable[..., Any]
@@ -46,7 +46,10 @@ class Transformed:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The transformed function's result."""
-        return self.apply(args, kwargs) if active() else self.jitted(*args, **kwargs)
+        if active():
+            return self.apply(args, kwargs)
+        kinks.refuse_waiting()
+        return self.jitted(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Methods: the instance becomes the first argument."""

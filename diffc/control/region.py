@@ -18,6 +18,7 @@ from diffc.jitted import Jitted
 from diffc.leaves import abstract_leaf, as_leaves, identifier
 from diffc.ops.registry import find
 from diffc.trace import Abstract, Captured, Traced, Tracer, emit, line, trace_flat
+from diffc.trace.kinks import adopted
 from diffc.trace.run import name_of
 
 Function = Callable[..., Any]
@@ -32,7 +33,8 @@ def run_outside(function: Function, origin: Function, *args: Any) -> Any:
     """Runs control flow that is used outside any trace: compiled for just this call."""
     run = Jitted(function)
     run.origin = getattr(origin, "origin", origin)
-    return run.call(*args)
+    with adopted():
+        return run.call(*args)
 
 
 def need_function(given: Any, what: str) -> None:

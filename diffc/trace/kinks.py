@@ -11,6 +11,8 @@ Settings belong to the code that runs within ``with kinks(...)``; they are read 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,6 +48,60 @@ class Kinks:
 
 DEFAULTS = Kinks()
 _CURRENT: ContextVar[Kinks] = ContextVar("kinks", default=DEFAULTS)
+
+
+#: choices of a function that runs outside a trace, which nothing has followed yet
+_WAITING: ContextVar[dict[str, Any]] = ContextVar("waiting")
+
+
+def current() -> Kinks:
+    """The choices that hold for what is traced now."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def waiting(choices: dict[str, Any]) -> Iterator[None]:
+    """Runs a function outside a trace: values need no choices, but derivatives within it would."""
+    token = _WAITING.set(_WAITING.get({}) | choices)
+    try:
+        yield
+    finally:
+        _WAITING.reset(token)
+
+
+@contextmanager
+def adopted() -> Iterator[None]:
+    """Makes the choices that wait, for what is traced just once."""
+    choices = _WAITING.get({})
+    if not choices:
+        yield
+        return
+    waits, token = _WAITING.set({}), enter(choices)
+    try:
+        yield
+    finally:
+        leave(token)
+        _WAITING.reset(waits)
+
+
+def refuse_waiting() -> None:
+    """Raises if choices wait, which what is compiled already would not follow.
+
+    Raises:
+        UsageError: a function with choices differentiates or compiles, outside a trace.
+    """
+    refuse(_WAITING.get({}))
+
+
+def refuse(choices: dict[str, Any]) -> None:
+    """As :func:`refuse_waiting`, for these choices."""
+    if choices:
+        raise UsageError(
+            "a function under kinks differentiates or runs compiled code outside a trace, which "
+            "would not follow its conventions",
+            location=line(),
+            hint="decorate the function that is differentiated, or compile the whole: jit(f)",
+        )
 
 
 def enter(choices: dict[str, Any]) -> Token[Kinks]:

@@ -13,6 +13,7 @@ from diffc import tree
 from diffc.errors import DiffcError, DtypeError, TraceError, UsageError
 from diffc.ir.aval import Aval, aval, aval_of, dtype_name
 from diffc.ir.graph import Graph, Literal, Operand, Value, prune
+from diffc.trace import kinks
 from diffc.trace import operands as o
 from diffc.trace.arguments import argument, default_dtype
 from diffc.trace.captured import plain
@@ -233,6 +234,8 @@ def trace_flat(
         TraceError: the code can't be traced.
     """
     parent = innermost()
+    if parent is None:
+        kinks.refuse_waiting()
     context = Trace(name, parent, concrete=concrete or (parent is not None and parent.concrete))
     if context.concrete and not concrete:
         context.concrete = all(leaf.value is not None for leaf in leaves)

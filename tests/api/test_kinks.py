@@ -214,6 +214,40 @@ def test_unknown_choices(choices, words):
         diffc.kinks(**choices)
 
 
+def test_what_would_not_follow_is_an_error():
+    """Compiled code doesn't change with where it is called from."""
+    slope = diffc.grad(relu)
+    assert slope(0.0) == 0
+    for late in (
+        slope,
+        lambda x: slope(x),
+        diffc.jit(slope),
+        lambda x: diffc.jvp(relu, (x,), (x,)),
+    ):
+        chosen = diffc.kinks(relu=1)(late)
+        with pytest.raises(diffc.UsageError, match="would not follow its conventions"):
+            chosen(0.0)
+    assert diffc.jit(diffc.kinks(relu=1)(slope))(0.0) == 1
+    assert slope(0.0) == 0
+
+
+def test_values_outside_a_trace():
+    f = diffc.kinks(relu=1)(lambda x: relu(diffc.scan(lambda c, v: (c + v, ()), 0.0, x)[0]))
+    assert f(np.ones(3)) == 3
+
+
+def test_one_compiled_function_in_two_places():
+    inner = diffc.jit(relu)
+
+    def f(x):
+        first = inner(x)
+        with diffc.kinks(relu=1):
+            second = inner(x)
+        return first + 10 * second + 100 * inner(x)
+
+    assert diffc.grad(f)(0.0) == 10
+
+
 def test_outside_a_trace_nothing_is_entered():
     with pytest.raises(diffc.UsageError, match="outside a trace"), diffc.kinks(relu=1):
         pass
