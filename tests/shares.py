@@ -14,7 +14,15 @@ needs_pool = pytest.mark.skipif(bool(pool_code.unsupported()), reason="no pool o
 
 
 @pytest.fixture
-def shared_anyway(monkeypatch):
+def steady():
+    """The pool deals out regions whether that pays or not."""
+    pool.pool().set_steady(True)
+    yield
+    pool.pool().set_steady(False)
+
+
+@pytest.fixture
+def shared_anyway(monkeypatch, steady):
     """Every nest with two units is shared, in the smallest shares; the pool deals all of them out.
 
     Gives a function of the kind `with only_large(): ...`, within which nothing small is shared.
@@ -30,6 +38,4 @@ def shared_anyway(monkeypatch):
             inner.setattr(MODULE, "SHARE_CYCLES", grain)
             yield
 
-    pool.pool().set_steady(True)
-    yield only_large
-    pool.pool().set_steady(False)
+    return only_large

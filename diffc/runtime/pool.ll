@@ -1,5 +1,6 @@
-; The thread pool: `diffc_parallel_for` and what its workers run. Names in braces are offsets into
-; the state and properties of the system: see pool_code.py, which also says how a region works.
+; The thread pool's regions: `diffc_parallel_for`, and how chunks are claimed. Names in braces are
+; offsets into the state and properties of the system: see pool_code.py, which also says how a region
+; works.
 
 @diffc_pool = global [{STATE_BYTES} x i8] zeroinitializer, align 128
 
@@ -125,57 +126,11 @@ tell:
   %is_asleep = icmp ne i32 %asleep, 0
   br i1 %is_asleep, label %wake, label %done
 wake:
-  call void @wake(ptr getelementptr (i8, ptr @diffc_pool, i64 {DONE}), i32 1)
+  call void @wake(ptr getelementptr (i8, ptr @diffc_pool, i64 {DONE}), i32 -1)
   br label %done
 done:
   %result = phi i64 [%least, %visit], [%least3, %tell], [%least3, %wake]
   ret i64 %result
-}
-
-; Judges a region that took %time. The %site may know how long it takes alone; else %each, what the
-; caller needed for its fastest chunk, tells it. Where other processes hold the cores, or the cores
-; are far from each other, helpers help late or cost more than they give. So the time that regions
-; gained is summed up, old ones fading out; where several regions' worth of time was lost, the next
-; ones run alone for a while: a multiple of what one takes, which doubles when this happens again.
-define internal void @judge(ptr %site, i64 %now, i64 %time, i64 %each, i64 %count) {
-entry:
-  %last_at = getelementptr i8, ptr %site, i64 {SITE_LAST}
-  store atomic i64 %time, ptr %last_at monotonic, align 8
-  %known_at = getelementptr i8, ptr %site, i64 {SITE_ALONE}
-  %known = load atomic i64, ptr %known_at monotonic, align 8
-  %is_known = icmp ne i64 %known, 0
-  %is_none = icmp eq i64 %each, -1
-  %product = mul i64 %each, %count
-  %guess = select i1 %is_none, i64 %time, i64 %product
-  %alone = select i1 %is_known, i64 %known, i64 %guess
-  %gain = sub i64 %alone, %time
-  %old = load i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {BALANCE})
-  %fading = ashr i64 %old, {FADING}
-  %faded = sub i64 %old, %fading
-  %balance = add i64 %faded, %gain
-  %one = call i64 @llvm.umin.i64(i64 %alone, i64 %time)
-  %limit = shl i64 %one, {MOST_LOST}
-  %lowest = sub i64 0, %limit
-  %level = load i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {LEVEL})
-  %is_lost = icmp slt i64 %balance, %lowest
-  br i1 %is_lost, label %rest, label %go_on
-go_on:
-  %is_gain = icmp sgt i64 %balance, 0
-  %level1 = select i1 %is_gain, i64 0, i64 %level
-  store i64 %balance, ptr getelementptr (i8, ptr @diffc_pool, i64 {BALANCE})
-  store i64 %level1, ptr getelementptr (i8, ptr @diffc_pool, i64 {LEVEL})
-  ret void
-rest:
-  %short = shl i64 %one, {REST}
-  %while = shl i64 %short, %level
-  %until = add i64 %now, %while
-  %next = add i64 %level, 1
-  %higher = call i64 @llvm.umin.i64(i64 %next, i64 {MOST_LEVEL})
-  %half = ashr i64 %lowest, 1
-  store atomic i64 %until, ptr getelementptr (i8, ptr @diffc_pool, i64 {ALONE_UNTIL}) monotonic, align 8
-  store i64 %higher, ptr getelementptr (i8, ptr @diffc_pool, i64 {LEVEL})
-  store i64 %half, ptr getelementptr (i8, ptr @diffc_pool, i64 {BALANCE})
-  ret void
 }
 
 ; Runs all units in this thread, by shares of %most at most (0: any number).
@@ -193,100 +148,6 @@ share:
   %is_more = icmp ult i64 %stop, %units
   br i1 %is_more, label %share, label %nothing
 nothing:
-  ret void
-}
-
-; A worker: its argument is the round it was made in, and above 32 bits its party, from 1 on.
-define internal ptr @worker(ptr %argument) {
-entry:
-  %words = ptrtoint ptr %argument to i64
-  %start = trunc i64 %words to i32
-  %number64 = lshr i64 %words, 32
-  %number = trunc i64 %number64 to i32
-  br label %idle
-idle:
-  %seen = phi i32 [%start, %entry], [%round, %ran]
-  %spins = load i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {WORKER_SPINS})
-  br label %spin
-spin:
-  %s = phi i64 [0, %idle], [%s1, %again]
-  %now = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}) acquire, align 4
-  %is_new = icmp ne i32 %now, %seen
-  br i1 %is_new, label %begin, label %again
-again:
-  call void @relax(i64 %s)
-  %s1 = add i64 %s, 1
-  %may_spin = icmp ult i64 %s1, %spins
-  br i1 %may_spin, label %spin, label %sleep
-sleep:
-  %slept = atomicrmw add ptr getelementptr (i8, ptr @diffc_pool, i64 {SLEEPERS}), i32 1 seq_cst
-  br label %doze
-doze:
-  call void @wait(ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}), i32 %seen)
-  %later = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}) acquire, align 4
-  %is_later = icmp ne i32 %later, %seen
-  br i1 %is_later, label %up, label %doze
-up:
-  %awake = atomicrmw sub ptr getelementptr (i8, ptr @diffc_pool, i64 {SLEEPERS}), i32 1 seq_cst
-  br label %begin
-begin:
-  %round = phi i32 [%now, %spin], [%later, %up]
-  %quit = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {QUIT}) acquire, align 4
-  %is_over = icmp ne i32 %quit, 0
-  br i1 %is_over, label %over, label %ask
-ask:
-  ; A region of fewer threads than there are: what is read may be another round's, which is slower
-  ; or faster, never wrong.
-  %parties = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {PARTIES}) monotonic, align 4
-  %is_asked = icmp ult i32 %number, %parties
-  br i1 %is_asked, label %run, label %ran
-run:
-  %each = call i64 @run_chunks(i32 %round, i64 %number64)
-  br label %ran
-ran:
-  br label %idle
-over:
-  ret ptr null
-}
-
-; Makes workers until there are %wanted; the lock is held. Signals are the callers' business: they
-; are blocked in workers. Where the system has no more threads, the pool asks no further.
-define internal void @grow(i32 %wanted) noinline cold {
-entry:
-  %all = alloca [128 x i8], align 16
-  %old = alloca [128 x i8], align 16
-  %attributes = alloca [128 x i8], align 16
-  %filled = call i32 @sigfillset(ptr %all)
-  %masked = call i32 @pthread_sigmask(i32 {SIG_SETMASK}, ptr %all, ptr %old)
-  %made = call i32 @pthread_attr_init(ptr %attributes)
-  %sized = call i32 @pthread_attr_setstacksize(ptr %attributes, i64 {STACK_BYTES})
-  %round = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}) acquire, align 4
-  %low = zext i32 %round to i64
-  br label %loop
-loop:
-  %count = load i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {WORKERS})
-  %more = icmp ult i32 %count, %wanted
-  br i1 %more, label %make, label %done
-make:
-  %number = zext i32 %count to i64
-  %party = add i64 %number, 1
-  %high = shl i64 %party, 32
-  %words = or i64 %high, %low
-  %argument = inttoptr i64 %words to ptr
-  %place = getelementptr ptr, ptr getelementptr (i8, ptr @diffc_pool, i64 {HANDLES}), i64 %number
-  %code = call i32 @pthread_create(ptr %place, ptr %attributes, ptr @worker, ptr %argument)
-  %is_made = icmp eq i32 %code, 0
-  %count1 = add i32 %count, 1
-  br i1 %is_made, label %keep, label %enough
-keep:
-  store atomic i32 %count1, ptr getelementptr (i8, ptr @diffc_pool, i64 {WORKERS}) monotonic, align 4
-  br label %loop
-enough:
-  store atomic i32 %count1, ptr getelementptr (i8, ptr @diffc_pool, i64 {THREADS}) monotonic, align 4
-  br label %done
-done:
-  %freed = call i32 @pthread_attr_destroy(ptr %attributes)
-  %unmasked = call i32 @pthread_sigmask(i32 {SIG_SETMASK}, ptr %old, ptr null)
   ret void
 }
 
@@ -317,12 +178,12 @@ try:
   %before = call i64 @clock()
   %until = load atomic i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {ALONE_UNTIL}) monotonic, align 8
   %is_resting = icmp ult i64 %before, %until
-  %runs_at = getelementptr i8, ptr %site, i64 {SITE_RUNS}
-  %runs = load atomic i64, ptr %runs_at monotonic, align 8
-  %runs1 = add i64 %runs, 1
-  store atomic i64 %runs1, ptr %runs_at monotonic, align 8
-  %phase = and i64 %runs, {SAMPLE_MASK}
-  %is_turn = icmp eq i64 %phase, {SAMPLE_PHASE}
+  %seen = load atomic i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {SEEN}) monotonic, align 8
+  %seen1 = add i64 %seen, 1
+  store atomic i64 %seen1, ptr getelementptr (i8, ptr @diffc_pool, i64 {SEEN}) monotonic, align 8
+  %phase = and i64 %seen, {SAMPLE_MASK}
+  %turn = sub i64 %phase, {SAMPLE_FIRST}
+  %is_turn = icmp ult i64 %turn, {SAMPLE_RUNS}
   %last_at = getelementptr i8, ptr %site, i64 {SITE_LAST}
   %last = load atomic i64, ptr %last_at monotonic, align 8
   %is_short = icmp ult i64 %last, {SHORT}
@@ -337,13 +198,15 @@ timed:
   %after = call i64 @clock()
   %took = sub i64 %after, %before
   %alone_at = getelementptr i8, ptr %site, i64 {SITE_ALONE}
-  %known = load atomic i64, ptr %alone_at monotonic, align 8
-  %part = lshr i64 %known, 3
-  %slower = add i64 %known, %part
-  %is_new = icmp eq i64 %known, 0
-  %bound = select i1 %is_new, i64 -1, i64 %slower
-  %learnt = call i64 @llvm.umin.i64(i64 %took, i64 %bound)
-  store atomic i64 %learnt, ptr %alone_at monotonic, align 8
+  call void @learn(ptr %alone_at, i64 %took)
+  %span = call i64 @span(i64 %before, i64 %after, i64 1)
+  %has_span = icmp ne i64 %span, 0
+  br i1 %has_span, label %learn_span, label %nothing
+learn_span:
+  %span_at = getelementptr i8, ptr %site, i64 {SITE_SPAN}
+  call void @learn(ptr %span_at, i64 %span)
+  br label %nothing
+nothing:
   ret void
 lock:
   %swapped = cmpxchg ptr getelementptr (i8, ptr @diffc_pool, i64 {LOCK}), i32 0, i32 1 acquire monotonic
@@ -378,6 +241,7 @@ cut:
   %count = call i64 @llvm.umin.i64(i64 %needed, i64 65535)
   %parties = call i64 @llvm.umin.i64(i64 %threads, i64 %count)
   %parties32 = trunc i64 %parties to i32
+  %last_party = sub i64 %parties, 1
   store ptr %function, ptr getelementptr (i8, ptr @diffc_pool, i64 {FUNCTION})
   store ptr %context, ptr getelementptr (i8, ptr @diffc_pool, i64 {CONTEXT})
   store i64 %units, ptr getelementptr (i8, ptr @diffc_pool, i64 {UNITS})
@@ -408,16 +272,15 @@ issue:
   br i1 %is_issued, label %publish, label %issue
 publish:
   store atomic i32 %round, ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}) seq_cst, align 4
-  %sleepers = load atomic i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {SLEEPERS}) seq_cst, align 4
-  %is_any_asleep = icmp ne i32 %sleepers, 0
+  %sleepers = load atomic i64, ptr getelementptr (i8, ptr @diffc_pool, i64 {SLEEPERS}) seq_cst, align 8
+  %unasked = shl i64 -2, %last_party
+  %asked_set = xor i64 %unasked, -1
+  %to_wake = and i64 %sleepers, %asked_set
+  %is_any_asleep = icmp ne i64 %to_wake, 0
   br i1 %is_any_asleep, label %call, label %own
 call:
-  ; Whoever wakes must be of a party, so where there are more workers all are woken.
-  %workers = load i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {WORKERS})
-  %helpers = sub i32 %parties32, 1
-  %are_all = icmp ule i32 %workers, %helpers
-  %number = select i1 %are_all, i32 %helpers, i32 2147483647
-  call void @wake(ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}), i32 %number)
+  %groups = call i32 @mask_of(i64 %to_wake)
+  call void @wake(ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}), i32 %groups)
   br label %own
 own:
   %each = call i64 @run_chunks(i32 %round, i64 0)
@@ -442,64 +305,14 @@ doze:
   %is_all = icmp eq i32 %so_far, %all
   br i1 %is_all, label %up, label %rest
 rest:
-  call void @wait(ptr getelementptr (i8, ptr @diffc_pool, i64 {DONE}), i32 %so_far)
+  call void @wait(ptr getelementptr (i8, ptr @diffc_pool, i64 {DONE}), i32 %so_far, i32 -1)
   br label %doze
 up:
   store atomic i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {CALLER_SLEEPS}) seq_cst, align 4
   br label %end
 end:
   %now = call i64 @clock()
-  %time = sub i64 %now, %before
-  call void @judge(ptr %site, i64 %now, i64 %time, i64 %each, i64 %count)
+  call void @judge(ptr %site, i64 %before, i64 %now, i64 %each, i64 %count)
   store atomic i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {LOCK}) release, align 4
-  ret void
-}
-
-; Ends the workers, after the region that may be running.
-define void @diffc_pool_stop() nounwind {
-entry:
-  br label %try
-try:
-  %swapped = cmpxchg ptr getelementptr (i8, ptr @diffc_pool, i64 {LOCK}), i32 0, i32 1 acquire monotonic
-  %is_free = extractvalue {i32, i1} %swapped, 1
-  br i1 %is_free, label %stop, label %busy
-busy:
-  %yielded = call i32 @sched_yield()
-  br label %try
-stop:
-  store atomic i32 1, ptr getelementptr (i8, ptr @diffc_pool, i64 {QUIT}) release, align 4
-  %round = atomicrmw add ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}), i32 1 seq_cst
-  call void @wake(ptr getelementptr (i8, ptr @diffc_pool, i64 {ROUND}), i32 2147483647)
-  %count = load i32, ptr getelementptr (i8, ptr @diffc_pool, i64 {WORKERS})
-  %all = zext i32 %count to i64
-  br label %loop
-loop:
-  %k = phi i64 [0, %stop], [%k1, %join]
-  %more = icmp ult i64 %k, %all
-  br i1 %more, label %join, label %done
-join:
-  %place = getelementptr ptr, ptr getelementptr (i8, ptr @diffc_pool, i64 {HANDLES}), i64 %k
-  %handle = load ptr, ptr %place
-  %joined = call i32 @pthread_join(ptr %handle, ptr null)
-  %k1 = add i64 %k, 1
-  br label %loop
-done:
-  call void @forget()
-  ret void
-}
-
-; The state in which nobody works: after the workers ended, or in a forked child, which has none.
-define internal void @forget() {
-  store i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {WORKERS})
-  store i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {SLEEPERS})
-  store i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {QUIT})
-  store i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {CALLER_SLEEPS})
-  store atomic i32 0, ptr getelementptr (i8, ptr @diffc_pool, i64 {LOCK}) release, align 4
-  ret void
-}
-
-define void @diffc_pool_reset() nounwind {
-  call void @set_up()
-  call void @forget()
   ret void
 }

@@ -32,24 +32,27 @@ CHUNKS = 4
 STACK_BYTES = 1 << 20
 #: Spinning threads yield their core at each step that has these bits.
 YIELD_MASK = 63
-#: Short regions run alone now and then, so that it is known how long that takes: runs 16 and 17 of
-#: each 512. A region is short up to so many ticks of the clock.
-SAMPLE_MASK = 510
-SAMPLE_PHASE = 16
-SHORT = 1 << 20
+#: Short regions run alone now and then, so that it is known how long that takes: many in a row,
+#: since what a core finds in its caches depends on the regions before. A region is short up to so
+#: many ticks of the clock, and regions are near up to so many between them.
+SAMPLE_MASK = (1 << 14) - 1
+SAMPLE_FIRST = 64
+SAMPLE_RUNS = 512
+SHORT = {"x86_64": 1 << 20, "aarch64": 1 << 14}
+NEAR = {"x86_64": 1 << 18, "aarch64": 1 << 12}
 #: How regions are judged, in powers of two: what is known fades by a part of 64 with each; after
-#: the time of 4 was lost, they run alone for the time of 16, at most for 256.
+#: the time of 4 was lost, they run alone for the time of 16, at most for 4096.
 FADING = 6
 MOST_LOST = 2
 REST = 4
-MOST_LEVEL = 4
+MOST_LEVEL = 8
 
 # Offsets; what is written by different threads at the same time lies 64 bytes apart.
 STATE = {
     "ROUND": 64,
-    "SLEEPERS": 68,
-    "QUIT": 72,
-    "PARTIES": 76,
+    "QUIT": 68,
+    "PARTIES": 72,
+    "SLEEPERS": 80,  # a set of parties, by bits
     "DONE": 128,
     "CALLER_SLEEPS": 132,
     "FUNCTION": 192,
@@ -65,6 +68,9 @@ STATE = {
     "BALANCE": 296,
     "LEVEL": 304,
     "ALONE_UNTIL": 312,
+    "SEEN": 328,
+    "LAST_END": 336,
+    "LAST_MODE": 344,
     "STEADY": 320,  # whether regions are dealt out whatever was learnt about them
     "HANDLES": 384,
     "TICKETS": 384 + 8 * MAX_THREADS,
@@ -77,8 +83,9 @@ SITE = {
     "SITE_MOST": 16,
     "SITE_ALONE": 24,
     "SITE_LAST": 32,
-    "SITE_RUNS": 40,
+    "SITE_SPAN": 40,
 }
+FUTEX_WAIT, FUTEX_WAKE = 9 | 128, 10 | 128  # by sets of sleepers, within the process
 SYS_FUTEX = {"x86_64": 202, "aarch64": 98}
 # What a thread does while it waits for another, and how it reads a clock that all cores share.
 PRIMITIVES = {
@@ -124,21 +131,25 @@ def pool_text(waiting: str = "") -> str:
     primitives = ""
     if not unsupported():
         waiting = waiting or ("futex" if is_linux else "condition")
-        parts = ["pool.ll", f"pool_{waiting}.ll"]
+        parts = ["pool.ll", "pool_judge.ll", "pool_threads.ll", f"pool_{waiting}.ll"]
         primitives = PRIMITIVES[_architecture()]
         names |= STATE
         names |= {
             "CHUNKS": CHUNKS,
             "YIELD_MASK": YIELD_MASK,
             "SAMPLE_MASK": SAMPLE_MASK,
-            "SAMPLE_PHASE": SAMPLE_PHASE,
-            "SHORT": SHORT,
+            "SAMPLE_FIRST": SAMPLE_FIRST,
+            "SAMPLE_RUNS": SAMPLE_RUNS,
+            "SHORT": SHORT[_architecture()],
+            "NEAR": NEAR[_architecture()],
             "FADING": FADING,
             "MOST_LOST": MOST_LOST,
             "REST": REST,
             "MOST_LEVEL": MOST_LEVEL,
             "STACK_BYTES": STACK_BYTES,
             "SIG_SETMASK": 2 if is_linux else 3,
+            "FUTEX_WAIT": FUTEX_WAIT,
+            "FUTEX_WAKE": FUTEX_WAKE,
             "SYS_FUTEX": SYS_FUTEX[_architecture()],
         }
     text = primitives + "".join(Path(__file__).with_name(part).read_text("utf-8") for part in parts)

@@ -16,8 +16,8 @@ define internal void @set_up() {
   ret void
 }
 
-; Sleeps while the word holds %value.
-define internal void @wait(ptr %word, i32 %value) {
+; Sleeps while the word holds %value, in whatever group.
+define internal void @wait(ptr %word, i32 %value, i32 %mask) {
 entry:
   %l = call i32 @pthread_mutex_lock(ptr @mutex)
   br label %look
@@ -34,7 +34,7 @@ done:
 }
 
 ; Wakes all threads that wait, whatever for: they look at their words again.
-define internal void @wake(ptr %word, i32 %count) {
+define internal void @wake(ptr %word, i32 %mask) {
   %l = call i32 @pthread_mutex_lock(ptr @mutex)
   %b = call i32 @pthread_cond_broadcast(ptr @condition)
   %u = call i32 @pthread_mutex_unlock(ptr @mutex)

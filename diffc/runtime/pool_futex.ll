@@ -6,14 +6,14 @@ define internal void @set_up() {
   ret void
 }
 
-; Sleeps while the word holds %value; may come back early.
-define internal void @wait(ptr %word, i32 %value) {
-  %code = call i64 (i64, ...) @syscall(i64 {SYS_FUTEX}, ptr %word, i32 128, i32 %value, ptr null, ptr null, i32 0)
+; Sleeps while the word holds %value, in the groups of %mask; may come back early.
+define internal void @wait(ptr %word, i32 %value, i32 %mask) {
+  %code = call i64 (i64, ...) @syscall(i64 {SYS_FUTEX}, ptr %word, i32 {FUTEX_WAIT}, i32 %value, ptr null, ptr null, i32 %mask)
   ret void
 }
 
-; Wakes up to %count threads that wait for the word to change.
-define internal void @wake(ptr %word, i32 %count) {
-  %code = call i64 (i64, ...) @syscall(i64 {SYS_FUTEX}, ptr %word, i32 129, i32 %count, ptr null, ptr null, i32 0)
+; Wakes all threads of the groups of %mask that wait for the word to change.
+define internal void @wake(ptr %word, i32 %mask) {
+  %code = call i64 (i64, ...) @syscall(i64 {SYS_FUTEX}, ptr %word, i32 {FUTEX_WAKE}, i32 2147483647, ptr null, ptr null, i32 %mask)
   ret void
 }

@@ -16,9 +16,9 @@ from diffc.runtime import pool
 from tests.ops.samples import samples
 from tests.programs.compare import arrays_of, one_op_graph, same
 from tests.programs.drawn import Drawer, operands_for
-from tests.shares import needs_pool, shared_anyway
+from tests.shares import needs_pool, shared_anyway, steady
 
-__all__ = ["shared_anyway"]
+__all__ = ["shared_anyway", "steady"]
 
 pytestmark = needs_pool
 COUNTS = (1, 2, 3)
@@ -97,7 +97,7 @@ def test_workloads(shared_anyway, monkeypatch, name):
 
 
 @pytest.mark.parametrize("size", [(300, 700, 1100), (1100, 520, 300), (5, 900, 1100)])
-def test_large_products(size):
+def test_large_products(steady, size):
     """Packed and blocked, in shares as they are chosen; rows, then columns."""
     rng = np.random.default_rng(0)
     m, k, n = size
@@ -135,23 +135,19 @@ def test_memory_is_as_planned_for_any_number_of_threads():
     assert compiled.executable.resident == compiled.memory().peak
 
 
-def test_jit_limits_its_threads():
+def test_jit_limits_its_threads(steady):
     x = np.linspace(0.0, 1.0, 400_000)
     alone = diffc.jit(lambda x: np.sum(np.exp(x)), threads=1)
     several = diffc.jit(lambda x: np.sum(np.exp(x)), threads=5)
     state = pool.pool()
-    state.set_steady(True)
-    try:
-        with diffc.threads(3):
-            expected, before = alone(x), state.regions()
-            assert alone(x) == expected
-            assert state.regions() == before
-            assert several(x) == expected
-            assert several(x) == expected
-            assert state.regions() > before
-            assert state.word("PARTIES") <= 3
-    finally:
-        state.set_steady(False)
+    with diffc.threads(3):
+        expected, before = alone(x), state.regions()
+        assert alone(x) == expected
+        assert state.regions() == before
+        assert several(x) == expected
+        assert several(x) == expected
+        assert state.regions() > before
+        assert state.word("PARTIES") <= 3
     with pytest.raises(UsageError, match="no number of threads"):
         diffc.jit(lambda x: x, threads=0)
 

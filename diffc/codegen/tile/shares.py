@@ -31,9 +31,9 @@ from diffc.codegen.tile.work import cycles, packing_cycles
 
 __all__ = ["LEAST_CYCLES", "SHARE_CYCLES", "share"]
 
-LEAST_CYCLES = 40_000
+LEAST_CYCLES = 30_000
 """Less work than this stays with one thread: about ten microseconds."""
-SHARE_CYCLES = 12_000
+SHARE_CYCLES = 10_000
 """The least share of a thread: dealing one out and waiting for it costs about a microsecond."""
 ENOUGH_UNITS = 64
 """More variables join the units until there are so many."""

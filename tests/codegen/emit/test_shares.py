@@ -14,9 +14,9 @@ from tests.codegen.emit import test_contract as contract
 from tests.codegen.emit import test_drawn as drawn
 from tests.codegen.emit.contractions import einsum, how_of, operands, tiled_as
 from tests.codegen.emit.kernels import HOST, apply, buffer, check, const, same_bits
-from tests.shares import needs_pool, shared_anyway
+from tests.shares import needs_pool, shared_anyway, steady
 
-__all__ = ["shared_anyway"]
+__all__ = ["shared_anyway", "steady"]
 
 pytestmark = [needs_pool, pytest.mark.usefixtures("shared_anyway")]
 
