@@ -109,7 +109,8 @@ class _Walker:
         for name, rule in GRAPH_RULES.items():
             if name in self.names:
                 new = rule.apply(graph)
-                self.fired[name] += new is not graph
+                if new is not graph:
+                    self.fired[name] += 1
                 graph = new
         return graph
 
