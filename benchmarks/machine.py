@@ -48,7 +48,6 @@ def environment(threads: int, caches: Path) -> dict[str, str]:
     eigen = "true" if threads > 1 else "false"
     return os.environ | {
         **{f"{name}_NUM_THREADS": count for name in names},
-        "DIFFC_THREADS": count,
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={count}",
         "JAX_PLATFORMS": "cpu",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
