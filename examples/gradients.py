@@ -29,7 +29,7 @@ def main():
 
     out, out_dot = diffc.jvp(lambda w: np.tanh(x * w), (w,), (np.ones(4),))
     print("along ones     ", np.round(out_dot, 6))
-    out, pull = diffc.vjp(lambda w: np.tanh(x * w), w)
+    _out, pull = diffc.vjp(lambda w: np.tanh(x * w), w)
     print("pulled back    ", np.round(pull(np.ones(4))[0], 6))
 
     # a branch that is not taken contributes exactly nothing: no nan from the root of -1
