@@ -27,9 +27,9 @@ def main():
     print("by x           ", np.round(x_ct, 6))
     print("by w           ", np.round(w_ct, 6))
 
-    out, out_dot = diffc.jvp(lambda w: np.tanh(x * w), (w,), (np.ones(4),))
+    _, out_dot = diffc.jvp(lambda w: np.tanh(x * w), (w,), (np.ones(4),))
     print("along ones     ", np.round(out_dot, 6))
-    _out, pull = diffc.vjp(lambda w: np.tanh(x * w), w)
+    _, pull = diffc.vjp(lambda w: np.tanh(x * w), w)
     print("pulled back    ", np.round(pull(np.ones(4))[0], 6))
 
     # a branch that is not taken contributes exactly nothing: no nan from the root of -1
