@@ -103,7 +103,11 @@ def test_plans_of_drawn_programs(seed, count):
     assert print_program(program)
     arrays = operands_for(graph.input_avals, seed)
     for x, y in zip(run(program, arrays), evaluate(graph, arrays), strict=True):
-        same(x, y)
+        if y.dtype.kind == "f":  # NumPy's sums depend on how their operand lies in memory
+            rough = {2: 1e-2, 4: 1e-4, 8: 1e-9}[y.dtype.itemsize]
+            np.testing.assert_allclose(x, y, rtol=rough, atol=rough)
+        else:
+            same(x, y)
 
 
 @given(seeds, st.integers(1, 20))

@@ -269,6 +269,14 @@ def test_a_fork_in_the_middle_of_a_region(code):
 
 
 def test_signals_reach_the_main_thread(code):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+    try:
+        interrupt(code)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt(code) -> None:
     with pool.use_threads(2):
         call = Call(code, 64, steps=20_000)
         timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
