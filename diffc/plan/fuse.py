@@ -124,6 +124,7 @@ class Fusion:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.position = {eqn: number for number, eqn in enumerate(graph.eqns)}
         self.kinds: dict[Eqn, Kind] = {eqn: kind_of(eqn) for eqn in graph.eqns}
         self.groups: list[Group] = []
         self.group_of: dict[Eqn, Group] = {}
