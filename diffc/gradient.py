@@ -12,7 +12,7 @@ from diffc.diagnose import warn_of_detached, warn_of_zeros
 from diffc.errors import DtypeError, ShapeError, TraceError, UsageError
 from diffc.ir.graph import Builder, Graph, Operand, literal
 from diffc.jitted import Compiled, Derivation, abstract_leaf, as_leaf, identifier, valued_leaf
-from diffc.optimize import optimize, outline
+from diffc.optimize import compact
 from diffc.pipeline import Compilation
 from diffc.trace import Abstract, Traced, active, inline, kinks, line, trace_flat
 from diffc.trace.run import name_of, parameter_names
@@ -69,7 +69,7 @@ class Gradient:
         positional, named = in_tree.build(abstracts)
         derivation = self.derivation(traced, positional, named)
         hidden = [c.array if c.tracer is None else c.tracer for c in traced.captured]
-        graph = derivation.graph(outline(optimize(traced.graph)))
+        graph = derivation.graph(compact(traced.graph))
         return derivation.out_tree.build(inline(graph, [*leaves, *hidden]))
 
     def compile(self, *args: Any, **kwargs: Any) -> Compiled:

@@ -22,7 +22,7 @@ from diffc.gradient import paths_of, refuse_effects
 from diffc.ir.graph import Graph
 from diffc.ir.keys import structural_key
 from diffc.jitted import GraphProgram, abstract_leaf, as_leaf, signature_of, valued_leaf
-from diffc.optimize import optimize, outline
+from diffc.optimize import compact, optimize
 from diffc.trace import Traced, ValueNeeded, active, inline, kinks, line, trace_flat
 from diffc.trace.run import name_of
 from diffc.transforms import Linearization, transpose
@@ -45,7 +45,7 @@ class _Jvp:
         dots = _tangents(primals, tangents, mask)
         hidden = _hidden(traced)
         wanted = [output.aval.is_float for output in traced.graph.outputs]
-        graph = outline(optimize(_results_only(traced)))
+        graph = compact(_results_only(traced))
         made = graph_jvp(graph, [*mask, *(False for _ in hidden)], wanted[: traced.num_results])
         results: list[Any] = [*inline(made.graph, [*leaves, *hidden, *dots])]
         count = traced.num_results
@@ -202,7 +202,7 @@ def _halves_of_path(
 def _split(leaves: Sequence[Any], traced: Traced, is_path: bool = False) -> _Halves:
     mask = [abstract_leaf(leaf).aval.is_float for leaf in leaves]
     wanted = [output.aval.is_float for output in traced.graph.outputs[: traced.num_results]]
-    graph = outline(optimize(_results_only(traced)))
+    graph = compact(_results_only(traced))
     active_inputs = [*mask, *(False for _ in traced.captured)]
     return _Halves(traced, graph_linearize(graph, active_inputs, wanted), mask, is_path)
 

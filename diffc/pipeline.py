@@ -27,7 +27,7 @@ from diffc.ir.check import check
 from diffc.ir.graph import Graph, prune
 from diffc.ir.keys import structural_key
 from diffc.ir.text import print_graph
-from diffc.optimize import Outlined, optimize, outline
+from diffc.optimize import Outlined, compact
 from diffc.plan.plan import plan
 from diffc.plan.program import Kernel, Program, callees
 from diffc.plan.text import print_program
@@ -182,13 +182,11 @@ def _run(
     graph = traced
     if transform is not None:
         with clock("transform"):
-            optimized = optimize(prune(traced), only=rules)
-            graph = prune(transform(outline(optimized, result.outlined)))
+            graph = prune(transform(compact(traced, only=rules, report=result.outlined)))
     transformed = graph
     yield "transform", graph, clock.seconds, lambda: print_graph(transformed, locations=True)
     with clock("optimize"):
-        graph = optimize(prune(expand(graph, solves=True)), only=rules)
-        graph = outline(graph, result.outlined)
+        graph = compact(expand(graph, solves=True), only=rules, report=result.outlined)
         check(graph, "optimize")
     final = graph
     yield "optimize", graph, clock.seconds, lambda: print_graph(final) + result.report()

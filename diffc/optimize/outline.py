@@ -19,6 +19,7 @@ from typing import Any
 
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, prune
 from diffc.ops.registry import find
+from diffc.optimize.driver import optimize
 
 #: fewer equal blocks are left alone, and so are smaller ones
 MIN_BLOCKS = 4
@@ -67,21 +68,42 @@ class Run:
             yield range(first, first + self.period)
 
 
-def outline(graph: Graph, report: list[Outlined] | None = None) -> Graph:
+def outline(
+    graph: Graph, report: list[Outlined] | None = None, *, only_chains: bool = False
+) -> Graph:
     """Replaces runs of equal blocks by calls; the same graph if there are none.
 
     Args:
-        graph: an optimized graph; regions are left as they are.
+        graph: any graph; regions are left as they are.
         report: gets what was outlined.
+        only_chains: leave blocks alone that do not compute with each other's results.
     """
     found = _with_rows_first(graph)
     made: list[Outlined] = []
-    while (run := _longest_run(found)) is not None:
+    while (run := _longest_run(found, only_chains)) is not None:
         found, outlined = _replace(found, run)
         made.append(outlined)
     if report is not None:
         report += made
     return found if made else graph
+
+
+def compact(
+    graph: Graph, *, only: Sequence[str] | None = None, report: list[Outlined] | None = None
+) -> Graph:
+    """The graph optimized, with its equal blocks as calls: what is to be differentiated.
+
+    Chains of blocks are outlined as they were traced, so that rules see each block once. Blocks that
+    do not read each other's results wait until the rules have seen them all: sums of shifted
+    products are a convolution.
+
+    Args:
+        graph: a traced graph.
+        only: names of the rewrite rules to use (default: those that are on).
+        report: gets what was outlined.
+    """
+    chains = outline(prune(graph), report, only_chains=True)
+    return outline(optimize(chains, only=only), report)
 
 
 def _with_rows_first(graph: Graph) -> Graph:
@@ -133,7 +155,7 @@ def _signatures(graph: Graph) -> list[int]:
     return found
 
 
-def _longest_run(graph: Graph) -> Run | None:
+def _longest_run(graph: Graph, only_chains: bool) -> Run | None:
     """The run that covers most equations."""
     if len(graph.eqns) < MIN_BLOCKS * MIN_EQNS:
         return None
@@ -151,7 +173,7 @@ def _longest_run(graph: Graph) -> Run | None:
         for run in _runs(signatures, period):
             is_worth = _is_worth_a_call(graph.eqns[run.start : run.start + period], run.count)
             aligned = _aligned(graph, run) if is_worth else None
-            if aligned is None:
+            if aligned is None or (only_chains and not _is_chain(graph, aligned)):
                 continue
             if best is None or aligned.count * period > best.count * best.period:
                 best = aligned
@@ -164,6 +186,20 @@ def _is_worth_a_call(block: Sequence[Eqn], count: int) -> bool:
     if sum(not eqn.regions for eqn in block) < least:
         return False
     return any(not (eqn.op.is_elementwise or eqn.op.is_movement) for eqn in block)
+
+
+def _is_chain(graph: Graph, run: Run) -> bool:
+    """Whether blocks compute with results of the blocks before, other than adding to them."""
+    first, second, *_ = run.blocks()
+    earlier = {result for i in first for result in graph.eqns[i].results}
+    read = {operand for i in second for operand in graph.eqns[i].operands}
+    for i in second:
+        eqn = graph.eqns[i]
+        if not earlier.isdisjoint(eqn.operands):
+            is_sum = eqn.op.name == "add" and eqn.result not in read
+            if not is_sum:
+                return True
+    return False
 
 
 def _runs(signatures: Sequence[int], period: int) -> Iterator[Run]:
