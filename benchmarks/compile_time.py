@@ -130,6 +130,7 @@ def main() -> None:
     )
     wanted = parser.parse_args().families
     x = np.full((4, 4), 0.3)
+    diffc.value_and_grad(random_chain(30, mixing=True)).compile(x)  # what is loaded once
     programs: list[tuple[str, str, Callable[[], Any]]] = []
     for count in (30, 300, 3000):
         for family in ("chain", "mixed"):

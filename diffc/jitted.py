@@ -349,10 +349,10 @@ class Jitted:
         with PAUSE:
             traced, derivation, seconds = self._trace(bound)
             compilation = self._compilation(traced, derivation, seconds, bound)
-        out_tree = derivation.out_tree if derivation else traced.out_tree
-        executable = make_executable(
-            compilation, traced.captured, bound.leaves, out_tree.num_leaves, self.threads
-        )
+            out_tree = derivation.out_tree if derivation else traced.out_tree
+            executable = make_executable(
+                compilation, traced.captured, bound.leaves, out_tree.num_leaves, self.threads
+            )
         return Compiled(
             compilation, executable, out_tree, traced.captured, bound.in_tree, bound.signature
         )

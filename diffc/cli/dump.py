@@ -10,9 +10,8 @@ from diffc.api import jit
 from diffc.cli.args_text import parse_args
 from diffc.cli.load import gradient_of, load, parse_argnums
 from diffc.errors import UsageError
-from diffc.ir.graph import graphs_of, prune
 from diffc.jitted import Jitted
-from diffc.optimize import optimize, rule_names
+from diffc.optimize import compact, rule_names
 from diffc.pipeline import STAGES, Compilation
 
 
@@ -99,6 +98,5 @@ def fired_text(compilation: Compilation, rules: list[str] | None) -> str:
 def fired_rules(graph: Any, rules: list[str] | None) -> Counter[str]:
     """How often each rule is applied to a graph; to a region once, however often it is used."""
     fired: Counter[str] = Counter()
-    for current in graphs_of(prune(graph)):
-        optimize(current, only=rules, fired=fired)
+    compact(graph, only=rules, fired=fired)
     return fired

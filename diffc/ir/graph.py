@@ -173,12 +173,12 @@ class Graph:
     @property
     def input_avals(self) -> tuple[Aval, ...]:
         """Avals of the inputs."""
-        return tuple(value.aval for value in self.inputs)
+        return tuple([value.aval for value in self.inputs])
 
     @property
     def output_avals(self) -> tuple[Aval, ...]:
         """Avals of the outputs."""
-        return tuple(value.aval for value in self.outputs)
+        return tuple([value.aval for value in self.outputs])
 
     def __repr__(self) -> str:
         return f"<graph @{self.name}: {len(self.inputs)} inputs, {len(self.eqns)} eqns>"
@@ -270,7 +270,7 @@ class Builder:
 
     def copy(self, eqn: Eqn, env: dict[Operand, Operand]) -> tuple[Value, ...]:
         """Emits ``eqn`` with operands renamed by ``env``, and records its results there."""
-        operands = tuple(env.get(operand, operand) for operand in eqn.operands)
+        operands = tuple([env.get(operand, operand) for operand in eqn.operands])
         results = self.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
         for old, new in zip(eqn.results, results, strict=True):
             env[old] = new

@@ -37,6 +37,8 @@ def need_inputs(
 ) -> None:
     """Raises unless operands are what a region takes (or ``needed``)."""
     needed = region.input_avals if needed is None else needed
+    if found == needed:
+        return
     if len(found) != len(needed):
         raise ShapeError(f"found {len(found)} operands; region @{region.name} takes {len(needed)}")
     for position, (given, taken) in enumerate(zip(found, needed, strict=True)):

@@ -55,7 +55,8 @@ def optimize(
         graph: what to optimize, regions included.
         only: names of the rules to use (default: those that are on).
         without: names of rules to leave out.
-        fired: counts, by rule, how often it was applied; given one, nothing is taken from memory.
+        fired: counts, by rule, how often it was applied, to a region once however often it is
+            used; given one, nothing is taken from memory.
 
     Raises:
         KeyError: a rule of that name does not exist.
@@ -69,7 +70,7 @@ def optimize(
     if fired is None and names in known:
         return known[names] or graph
     current = graph
-    walker = _Walker(names, fired if fired is not None else Counter())
+    walker = _Walker(names, fired)
     for _ in range(MAX_WALKS):
         new = rebuild(prune(current), walker.step)
         if new is current:
@@ -85,9 +86,11 @@ def optimize(
 class _Walker:
     """Emits equations, rewritten."""
 
-    def __init__(self, names: frozenset[str], fired: Counter[str]) -> None:
+    def __init__(self, names: frozenset[str], fired: Counter[str] | None) -> None:
         self.names = names
-        self.fired = fired
+        self.counts = fired is not None
+        self.fired: Counter[str] = Counter() if fired is None else fired
+        self.known: dict[Graph, Graph] = {}
         self.by_root: dict[str, list[tuple[Rule, frozenset[str], bool]]] = {}
         self.structures: dict[str, list[tuple[str, Structure]]] = {}
         for name in names:
@@ -143,7 +146,10 @@ class _Walker:
                 new.of = new.of or old.of
 
     def _region(self, region: Graph) -> Graph:
-        return optimize(region, only=tuple(sorted(self.names)))
+        if region not in self.known:
+            fired = self.fired if self.counts else None
+            self.known[region] = optimize(region, only=tuple(self.names), fired=fired)
+        return self.known[region]
 
     def emit(
         self,

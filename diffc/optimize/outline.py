@@ -17,6 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, prune
 from diffc.ops.registry import find
 from diffc.optimize.driver import optimize
@@ -89,21 +92,26 @@ def outline(
 
 
 def compact(
-    graph: Graph, *, only: Sequence[str] | None = None, report: list[Outlined] | None = None
+    graph: Graph,
+    *,
+    only: Sequence[str] | None = None,
+    report: list[Outlined] | None = None,
+    fired: Counter[str] | None = None,
 ) -> Graph:
     """The graph optimized, with its equal blocks as calls: what is to be differentiated.
 
-    Chains of blocks are outlined as they were traced, so that rules see each block once. Blocks that
-    do not read each other's results wait until the rules have seen them all: sums of shifted
+    Chains of blocks are outlined as they were traced, so that rules see each block once. Blocks
+    that do not read each other's results wait until the rules have seen them all: sums of shifted
     products are a convolution.
 
     Args:
         graph: a traced graph.
         only: names of the rewrite rules to use (default: those that are on).
         report: gets what was outlined.
+        fired: counts, by rule, how often it was applied.
     """
     chains = outline(prune(graph), report, only_chains=True)
-    return outline(optimize(chains, only=only), report)
+    return outline(optimize(chains, only=only, fired=fired), report)
 
 
 def _with_rows_first(graph: Graph) -> Graph:
@@ -144,15 +152,15 @@ def _with_rows_first(graph: Graph) -> Graph:
 # --- finding runs -----------------------------------------------------------------------------
 
 
-def _signatures(graph: Graph) -> list[int]:
+def _signatures(graph: Graph) -> NDArray[np.int64]:
     """A number for each equation; equal ones do the same to operands of the same avals."""
     numbers: dict[Any, int] = {}
     found = []
     for eqn in graph.eqns:
-        operands = tuple(x if isinstance(x, Literal) else x.aval for x in eqn.operands)
-        key = (eqn.op, operands, eqn.key[2], eqn.regions)
+        operands = tuple([x if x.__class__ is Literal else x.aval for x in eqn.operands])
+        key = (eqn.op.name, operands, eqn.key[2], eqn.key[3])
         found.append(numbers.setdefault(key, len(numbers)))
-    return found
+    return np.array(found, np.int64)
 
 
 def _longest_run(graph: Graph, only_chains: bool) -> Run | None:
@@ -160,19 +168,13 @@ def _longest_run(graph: Graph, only_chains: bool) -> Run | None:
     if len(graph.eqns) < MIN_BLOCKS * MIN_EQNS:
         return None
     signatures = _signatures(graph)
-    votes: Counter[int] = Counter()
-    last: dict[int, int] = {}
-    for i, signature in enumerate(signatures):
-        if signature in last:
-            votes[i - last[signature]] += 1
-        last[signature] = i
     best: Run | None = None
-    for period, _ in votes.most_common(MAX_PERIODS):
+    for period in _periods(signatures):
         if period < FEW_EQNS:
             continue
         for run in _runs(signatures, period):
             is_worth = _is_worth_a_call(graph.eqns[run.start : run.start + period], run.count)
-            aligned = _aligned(graph, run) if is_worth else None
+            aligned = _aligned(graph, run, signatures) if is_worth else None
             if aligned is None or (only_chains and not _is_chain(graph, aligned)):
                 continue
             if best is None or aligned.count * period > best.count * best.period:
@@ -202,21 +204,27 @@ def _is_chain(graph: Graph, run: Run) -> bool:
     return False
 
 
-def _runs(signatures: Sequence[int], period: int) -> Iterator[Run]:
+def _periods(signatures: NDArray[np.int64]) -> list[int]:
+    """The most frequent distances between equations that do the same."""
+    order = np.argsort(signatures, kind="stable")
+    is_next = signatures[order[1:]] == signatures[order[:-1]]
+    distances = np.diff(order)[is_next]
+    periods, first, votes = np.unique(distances, return_index=True, return_counts=True)
+    return [int(p) for p in periods[np.lexsort((first, -votes))][:MAX_PERIODS]]
+
+
+def _runs(signatures: NDArray[np.int64], period: int) -> Iterator[Run]:
     """Maximal stretches that repeat with this period."""
-    start = None
-    for i in range(len(signatures) - period + 1):
-        is_equal = i + period < len(signatures) and signatures[i] == signatures[i + period]
-        if is_equal and start is None:
-            start = i
-        elif not is_equal and start is not None:
-            length = i + period - start
-            if length >= MIN_BLOCKS * period:
-                yield Run(start, period, length // period)
-            start = None
+    is_equal = np.zeros(len(signatures) - period + 2, np.int8)
+    is_equal[1:-1] = signatures[:-period] == signatures[period:]
+    change = np.diff(is_equal)
+    for start, stop in zip(np.flatnonzero(change > 0), np.flatnonzero(change < 0), strict=True):
+        length = int(stop - start) + period
+        if length >= MIN_BLOCKS * period:
+            yield Run(int(start), period, length // period)
 
 
-def _aligned(graph: Graph, run: Run) -> Run | None:
+def _aligned(graph: Graph, run: Run, signatures: NDArray[np.int64]) -> Run | None:
     """The run cut where the fewest values cross, if its blocks then do the same."""
     position = {eqn: i for i, eqn in enumerate(graph.eqns)}
     limit = len(graph.eqns)
@@ -245,16 +253,18 @@ def _aligned(graph: Graph, run: Run) -> Run | None:
         count = (run.start + run.period * run.count - start) // run.period
         if start + run.period * (count + 1) <= end:
             count += 1
-        candidate = _consistent(graph, Run(start, run.period, count), position)
+        candidate = _consistent(graph, Run(start, run.period, count), position, signatures)
         if candidate is not None:
             return candidate
     return None
 
 
-def _consistent(graph: Graph, run: Run, position: dict[Eqn, int]) -> Run | None:
+def _consistent(
+    graph: Graph, run: Run, position: dict[Eqn, int], signatures: NDArray[np.int64]
+) -> Run | None:
     """The longest part of the run whose blocks read their own values at equal places."""
     best_start, best_count = 0, 0
-    shapes = [_shape_of(graph, block, position) for block in run.blocks()]
+    shapes = [_shape_of(graph, block, position, signatures) for block in run.blocks()]
     first = 0
     for k in range(1, len(shapes) + 1):
         if k == len(shapes) or shapes[k] != shapes[first]:
@@ -266,21 +276,19 @@ def _consistent(graph: Graph, run: Run, position: dict[Eqn, int]) -> Run | None:
     return Run(run.start + best_start * run.period, run.period, best_count)
 
 
-def _shape_of(graph: Graph, block: range, position: dict[Eqn, int]) -> tuple[Any, ...]:
-    """What each equation of a block reads: its own block's values by place, others as external."""
-    shape: list[Any] = []
-    for i in block:
-        eqn = graph.eqns[i]
-        operands: list[Any] = []
+def _shape_of(
+    graph: Graph, block: range, position: dict[Eqn, int], signatures: NDArray[np.int64]
+) -> tuple[bytes, list[tuple[int, int] | None]]:
+    """What each equation of a block does, and where it reads values of its own block."""
+    places: list[tuple[int, int] | None] = []
+    for eqn in graph.eqns[block.start : block.stop]:
         for operand in eqn.operands:
-            if isinstance(operand, Literal):
-                operands.append(operand)
-            elif operand.eqn is not None and position[operand.eqn] in block:
-                operands.append((position[operand.eqn] - block.start, operand.index))
+            if isinstance(operand, Literal) or operand.eqn is None:
+                places.append(None)
             else:
-                operands.append(operand.aval)
-        shape.append((eqn.op, tuple(operands), eqn.key[2], eqn.regions))
-    return tuple(shape)
+                at = position[operand.eqn] - block.start
+                places.append((at, operand.index) if at >= 0 else None)
+    return signatures[block.start : block.stop].tobytes(), places
 
 
 # --- replacing --------------------------------------------------------------------------------

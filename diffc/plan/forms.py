@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import math
 from typing import Literal as Choice
+from weakref import WeakKeyDictionary
 
-from diffc.ir.graph import Eqn, Operand, Value
+from diffc.ir.graph import Eqn, Graph, Operand, Value
 from diffc.ir.index import TRUE, Dim, Guard
 from diffc.ops.declare import Fold, Generate, Map, Move, Op, Regional, Special
 
 Kind = Choice["view", "source", "point", "fold", "contract", "solo", "region"]
 
-#: special bodies that compute each element by itself, from computed positions.
 #: what an element of a movement or source that is computed again costs
 MOVE_PRICE = 0.5
 #: elements of a constant that a kernel spells out
 MAX_SPELLED = 16
+#: special bodies that compute each element by itself, from computed positions.
 POINTWISE_SPECIALS = frozenset({"gather", "dynamic_slice"})
 
 
@@ -57,11 +58,20 @@ def is_indexed(eqn: Eqn) -> bool:
     return isinstance(eqn.op.body, Special) and eqn.op.body.kind in POINTWISE_SPECIALS
 
 
+#: whether a region checks indices at run time; fifty layers run one region
+_MAY_FAIL: WeakKeyDictionary[Graph, bool] = WeakKeyDictionary()
+
+
 def may_fail(eqn: Eqn) -> bool:
     """Whether the equation, or a region of it, checks indices at run time."""
-    if eqn.params.get("mode") == "check":
-        return True
-    return any(may_fail(inner) for region in eqn.regions for inner in region.eqns)
+    return eqn.params.get("mode") == "check" or any(map(_region_may_fail, eqn.regions))
+
+
+def _region_may_fail(region: Graph) -> bool:
+    found = _MAY_FAIL.get(region)
+    if found is None:
+        found = _MAY_FAIL[region] = any(map(may_fail, region.eqns))
+    return found
 
 
 def checks_reads(eqn: Eqn, operand: Operand) -> bool:

@@ -1,5 +1,7 @@
 """Outlining finds equal blocks, keeps the meaning, and leaves everything else alone."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from diffc import tree
 from diffc.ir.check import check
 from diffc.ir.graph import graphs_of
 from diffc.ops.interpret import evaluate
-from diffc.optimize import Outlined, outline
+from diffc.optimize import Outlined, compact, outline
 
 
 def block(h, p):
@@ -198,3 +200,35 @@ def test_many_small_blocks_are_calls_and_few_are_not():
     new = check(outline(many))
     assert sum(eqn.op.name == "call" for eqn in new.eqns) >= 39
     assert evaluate(many, leaves_of(*args)) == evaluate(new, leaves_of(*args))
+
+
+def test_chains_are_outlined_before_the_rules_see_them():
+    args = weights(40), np.ones((2, 3))
+    traced = optimized(chain, *args)
+    fired = Counter()
+    report: list[Outlined] = []
+    graph = check(compact(traced, report=report, fired=fired))
+    assert [made.count for made in report] == [40]
+    once: Counter[str] = Counter()
+    compact(optimized(chain, weights(4), args[1]), fired=once)
+    assert fired == once, "rules see a block once, however many there are"
+    np.testing.assert_array_equal(
+        evaluate(graph, leaves_of(*args)), evaluate(graph_of(chain, *args), leaves_of(*args))
+    )
+
+
+def test_terms_of_a_sum_wait_for_the_rules():
+    """Sixteen shifted products are blocks of one period, and one convolution."""
+
+    def f(image, weights):
+        return sum(
+            image[i : i + 8, j : j + 8, :] @ weights[i, j] for i in range(4) for j in range(4)
+        )
+
+    image, weights = np.ones((11, 11, 3)), np.ones((4, 4, 3, 5))
+    graph = diffc.jit(f).compile(image, weights).stage("optimize").value
+    names = [eqn.op.name for eqn in graph.eqns]
+    assert names.count("contract") == 1 and "call" not in names
+    gradient = diffc.grad(lambda w: np.sum(f(image, w) ** 2)).compile(weights)
+    inner = gradient.stage("transform").value
+    assert "call" not in [eqn.op.name for eqn in inner.eqns]

@@ -17,7 +17,8 @@ IGNORE = re.compile(r"#\s*(?:type:\s*ignore|noqa)(?:\[[\w, -]*\]|:\s*[A-Z]+\d+(?
 
 
 def project_files() -> list[Path]:
-    files = [path for path in ROOT.iterdir() if path.is_file() and path.suffix in _TEXT]
+    own = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
+    files = [path for path in own if path.suffix in _TEXT]
     for folder in _FOLDERS:
         files += [
             path

@@ -2,9 +2,9 @@
 
 Blocks are placed one by one into the smallest gap that holds them among those placed before that
 live at the same time. No order of placing is best for all programs, so a few fixed ones are tried,
-and the lowest peak wins; none is below the most that lives at once. Where there are very many
-blocks, whose number that search would be quadratic in, they are placed in order of time, each in
-the smallest gap that is free then.
+and the lowest peak wins; none is below the most that lives at once. That search is quadratic in the
+number of blocks: where there are many, they are first placed in order of time, each in the smallest
+gap that is free then, and where there are very many only so.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ def place(blocks: Sequence[Block]) -> tuple[list[int], int]:
     if len(blocks) > MANY:
         return _place_in_time(rounded)
     best: tuple[list[int], int] | None = None
+    if len(blocks) > SEVERAL:
+        best = _place_in_time(rounded)
+        if best[1] == bound:
+            return best
     for order in _ORDERS if len(blocks) <= SEVERAL else _ORDERS[:2]:
         offsets, peak = _place(rounded, order)
         if best is None or peak < best[1]:

@@ -41,6 +41,11 @@ __all__ = ["emit"]
 
 ALIGNMENT = 64
 
+#: how bytes other than plain characters are written in a constant
+_ESCAPES = {
+    byte: f"\\{byte:02X}" for byte in range(256) if not 32 <= byte < 127 or byte in (34, 92)
+}
+
 
 def emit(module: Module, name: str, target: Target) -> str:
     """The LLVM text of a module.
@@ -99,10 +104,7 @@ class _Writer:
         self._global(f"constant{number}", data)
 
     def _global(self, name: str, data: bytes) -> None:
-        content = "".join(
-            chr(byte) if 32 <= byte < 127 and byte not in (34, 92) else f"\\{byte:02X}"
-            for byte in data
-        )
+        content = data.decode("latin-1").translate(_ESCAPES)
         kind = f"[{len(data)} x i8]"
         definition = f'internal unnamed_addr constant {kind} c"{content}", align {ALIGNMENT}'
         self.text.add_global(name, definition)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from diffc.codegen.emit.text import FunctionText
 from diffc.codegen.loops.module import Address
@@ -109,7 +109,7 @@ class Table:
             is_mixed |= len({self._number_of.get(at.base) for at in column}) > 1
             for at in column:
                 if at.base not in arrays:
-                    self._own.setdefault(replace(at, offset=0), len(self._own))
+                    self._own.setdefault(at.start, len(self._own))
         if self._own:
             self._arrays.append(fn.stack("pointers", ENTRY * len(self._own)))
             self._fill(self._arrays[-1], list(map(pointer, self._own)))
@@ -139,7 +139,10 @@ class Table:
         if len(set(numbers)) > 1:
             which = self._number(row, [ENTRY * number for number in numbers])
             array = fn.load("ptr", fn.gep(self._all, which), ENTRY)
-        places = [self._own.get(replace(at, offset=0), at.index) for at in column]
+        own = self._own
+        places = (
+            [own.get(at.start, at.index) for at in column] if own else [at.index for at in column]
+        )
         where = fn.gep(array, self._number(row, [ENTRY * place for place in places]))
         return fn.gep(fn.load("ptr", where, ENTRY), offsets)
 

@@ -21,6 +21,11 @@ class Address:
     index: int = 0
     offset: int = 0
 
+    @property
+    def start(self) -> Address:
+        """Where the value begins that this place is in."""
+        return Address(self.base, self.index) if self.offset else self
+
     def __str__(self) -> str:
         base = self.base if self.base == "arena" else f"{self.base}{self.index}"
         return f"{base}+{self.offset}" if self.offset else base
