@@ -38,11 +38,10 @@ def _batch_cond(
 
 def _chosen(index: GraphTerm, results: Sequence[Operand]) -> Operand:
     """Of each element, the result that its index names; indices are clamped."""
-    terms = [GraphTerm(index.builder, result) for result in results]
+    found, *others = (GraphTerm(index.builder, result) for result in results)
     if index.aval.dtype == "bool":
-        index = index.call("convert", dtype="i32")
-    found = terms[0]
-    for k, term in enumerate(terms[1:], 1):
+        return (_where(index, others[0], found) if others else found).operand
+    for k, term in enumerate(others, 1):
         found = _where(index.call("ge", k), term, found)
     return found.operand
 

@@ -3,15 +3,18 @@
 A file is a heading (comment lines) and cases::
 
     # case: NAME
-    # run: optimize --only RULE[,RULE] | transform vjp 0,1 | transform jvp 0 | plan | lower | emit
+    # run: optimize --only RULE[,RULE] | transform TRANSFORM INPUT[,INPUT] | plan | lower | emit
     func @f(...) ...
     # expect:
     TEXT
 
-Several steps are joined by ``|``. Instead of ``# expect:`` there may be ``# unchanged``. At the end
-of a line of the input ``# error: TEXT`` says that the run fails there with this message; lines
-``# has: TEXT`` and ``# lacks: TEXT`` speak of the output; ``# value: @f([1, 2]) == [1, 4]`` of the
-numbers, which the interpreter and compiled code must both give (several results as a tuple).
+A TRANSFORM is ``jvp``, ``vjp``, ``linearize`` (gives two graphs, and comes last), ``transpose``,
+``batch ... --size N``, ``taylor ... --order N`` or ``checkpoint ... --policy P``; its numbers are
+compared with what it means (``meaning.py``). Several steps are joined by ``|``. Instead of
+``# expect:`` there may be ``# unchanged``. At the end of a line of the input ``# error: TEXT`` says
+that the run fails there with this message; lines ``# has: TEXT`` and ``# lacks: TEXT`` speak of
+the output; ``# value: @f([1, 2]) == [1, 4]`` of the numbers, which the interpreter and compiled
+code must both give (several results as a tuple).
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from diffc.ir.check import check
 from diffc.ir.text import parse, print_graph
 from diffc.jitted import GraphProgram
 from diffc.ops.interpret import evaluate
-from diffc.ops.registry import table
-from tests.cases.reader import files, read, write
+from diffc.ops.registry import every_op, table
+from tests.cases.reader import FOLDER, files, read, write
 from tests.cases.steps import run
 
 CASES = [case for path in files() for case in read(path)[1]]
@@ -38,7 +38,7 @@ def test_case(case, request):
         return
     graph = parse(case.text, table(), f"{case.file}:{case.line}")
     assert print_graph(graph) == strip(case.text), "write the input as it is printed"
-    found, made = run(graph, case.run)
+    found, made = run(graph, case.run, verify=True)
     check(made, case.run)
     for value in case.values:
         check_value(value, made)
@@ -123,5 +123,19 @@ def test_files_read_back_as_they_are_written(tmp_path):
 
 
 def test_cases_are_short():
-    long = [str(case) for case in CASES if len(case.text.splitlines()) > 15]
-    assert long == []
+    """Lines that only close a region don't count."""
+    lines = {str(case): [x for x in case.text.splitlines() if x.strip() != "}"] for case in CASES}
+    assert [name for name, text in lines.items() if len(text) > 15] == []
+
+
+REGIONAL = [op.name for op in every_op() if op.is_regional]
+#: not linear, so there is nothing to turn around
+NO_TRANSPOSE = ("custom",)
+
+
+@pytest.mark.parametrize("file", ["jvp", "linearize", "transpose", "vjp", "batch", "taylor"])
+def test_every_transform_of_every_control_flow(file):
+    _, cases = read(FOLDER / "transforms" / f"{file}.txt")
+    shown = {name for name in REGIONAL for case in cases if f" = {name}(" in case.text}
+    missing = set(REGIONAL) - shown
+    assert missing == (set(NO_TRANSPOSE) if file == "transpose" else set())
