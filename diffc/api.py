@@ -12,11 +12,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from diffc import jacobians, linearized, taylor, tree
+from diffc.arguments import Argnames, Argnums
 from diffc.control import associative_scan, cond, fori_loop, map, scan, switch, while_loop
 from diffc.conventions import Choice
 from diffc.convert import converted
 from diffc.custom import Checkpoint, CustomJvp, CustomVjp
-from diffc.gradient import Gradient, integers
+from diffc.gradient import Gradient
 from diffc.implicit import argmin, fixed_point, root
 from diffc.jacobians import Jacobian
 from diffc.jitted import Jitted
@@ -72,6 +73,7 @@ def jit(
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
     donate_argnums: int | Sequence[int] = (),
+    donate_argnames: str | Sequence[str] = (),
     control_flow: bool = False,
     threads: int | None = None,
 ) -> Any:
@@ -80,9 +82,11 @@ def jit(
     Args:
         function: NumPy code on arrays, numbers and containers of them.
         static_argnums: positions of arguments that are Python values; a new value compiles anew.
-        static_argnames: the same by keyword.
+        static_argnames: the same by name. An argument that is named here is static however it is
+            given, and so is one that is counted and has a name.
         donate_argnums: positions of arguments whose memory results may take over. A result that
             does is the argument's own array, updated in place.
+        donate_argnames: the same by name.
         control_flow: whether ``if``, ``while``, ``for`` and their like may be steered by traced
             values, here and in functions of the user's that are called: they then become branches
             and loops of the program. Without it, such a value is an error.
@@ -110,16 +114,16 @@ def jit(
             static_argnums=static_argnums,
             static_argnames=static_argnames,
             donate_argnums=donate_argnums,
+            donate_argnames=donate_argnames,
             control_flow=control_flow,
             threads=threads,
         )
     return Jitted(
         converted(function) if control_flow else function,
-        static_argnums=integers(static_argnums),
-        static_argnames=(static_argnames,)
-        if isinstance(static_argnames, str)
-        else tuple(static_argnames),
-        donate_argnums=integers(donate_argnums),
+        static_argnums=static_argnums,
+        static_argnames=static_argnames,
+        donate_argnums=donate_argnums,
+        donate_argnames=donate_argnames,
         threads=threads,
     )
 
@@ -151,63 +155,75 @@ def threads(count: int) -> AbstractContextManager[None]:
 
 
 def value_and_grad(
-    function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
+    function: Function, argnums: Argnums = None, has_aux: bool = False, *, argnames: Argnames = ()
 ) -> Gradient:
     """The function that gives ``function``'s value and its gradient.
 
     Args:
         function: gives one float scalar (or, with ``has_aux``, a pair of it and anything else).
         argnums: by which positional arguments; an int gives a bare gradient, a sequence a tuple.
-            An argument may be any pytree of floats; its gradient has the same structure.
+            An argument may be any pytree of floats; its gradient has the same structure. Without
+            it and ``argnames``: by the first.
         has_aux: whether a second result is passed through without a derivative.
+        argnames: in place of ``argnums``, by which arguments by name, whether they are given by
+            position or by keyword; one name gives a bare gradient, a sequence a tuple.
 
     Returns:
         A function that gives ``(value, gradient)``, or ``((value, aux), gradient)``.
 
     Raises:
-        DtypeError: an argument in ``argnums`` holds integers.
+        DtypeError: an argument that is asked for holds integers.
         ShapeError: the result is not one scalar.
+        UsageError: there is no such argument.
 
     Example:
         >>> import numpy as np, diffc
         >>> diffc.value_and_grad(lambda x: np.sum(x ** 2))(np.array([1.0, 2.0]))
         (array(5.), array([2., 4.]))
     """
-    return Gradient(function, argnums, has_aux, with_value=True)
+    return Gradient(function, argnums, has_aux, with_value=True, argnames=argnames)
 
 
-def grad(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Gradient:
+def grad(
+    function: Function, argnums: Argnums = None, has_aux: bool = False, *, argnames: Argnames = ()
+) -> Gradient:
     """The function that gives ``function``'s gradient; see :func:`value_and_grad`.
 
     With ``has_aux`` it gives ``(gradient, aux)``.
     """
-    return Gradient(function, argnums, has_aux, with_value=False)
+    return Gradient(function, argnums, has_aux, with_value=False, argnames=argnames)
 
 
-def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def jvp(
+    function: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
+) -> Any:
     """The value of a function and its derivative along ``tangents`` (forward mode).
 
     Args:
         function: gives any pytree of arrays.
         primals: the arguments, one pytree each.
         tangents: of the same structure and shapes; those of integers are ignored.
+        has_aux: whether ``function`` returns ``(value, aux)``; aux is passed through.
 
     Returns:
-        ``(out, out_dot)``, of the same structure.
+        ``(out, out_dot)``, of the same structure; with ``has_aux``, ``(out, out_dot, aux)``.
 
     Example:
         >>> import numpy as np, diffc
         >>> diffc.jvp(np.sin, (0.0,), (2.0,))
         (array(0.), array(2.))
     """
-    result: tuple[Any, Any] = linearized.jvp(function, tuple(primals), tuple(tangents))
-    return result
+    return linearized.jvp(function, tuple(primals), tuple(tangents), has_aux)
 
 
-def linearize(function: Function, *primals: Any) -> tuple[Any, Function]:
+def linearize(function: Function, *primals: Any, has_aux: bool = False) -> Any:
     """The value of a function, and the linear function from tangents to the result's tangent.
 
     What the derivative needs of ``primals`` is computed once, however often it is applied.
+
+    Returns:
+        ``(out, push)``; where ``has_aux`` says that ``function`` returns ``(value, aux)``:
+        ``(out, push, aux)``.
 
     Example:
         >>> import numpy as np, diffc
@@ -215,15 +231,16 @@ def linearize(function: Function, *primals: Any) -> tuple[Any, Function]:
         >>> push(1.0), push(2.0)
         (array(6.), array(12.))
     """
-    return linearized.linearize(function, primals)
+    return linearized.linearize(function, primals, has_aux)
 
 
-def vjp(function: Function, *primals: Any) -> tuple[Any, Function]:
+def vjp(function: Function, *primals: Any, has_aux: bool = False) -> Any:
     """The value of a function, and the function from its cotangent to those of ``primals``.
 
     Returns:
         ``(out, pull)``; ``pull(ct)`` takes a pytree like ``out`` and gives a tuple with one
-        cotangent for each of ``primals`` (None for leaves of integers).
+        cotangent for each of ``primals`` (None for leaves of integers). Where ``has_aux`` says
+        that ``function`` returns ``(value, aux)``: ``(out, pull, aux)``.
 
     Example:
         >>> import numpy as np, diffc
@@ -231,10 +248,12 @@ def vjp(function: Function, *primals: Any) -> tuple[Any, Function]:
         >>> pull(1.0)
         (array(4.), array(3.))
     """
-    return linearized.vjp(function, primals)
+    return linearized.vjp(function, primals, has_aux)
 
 
-def vmap(function: Function, in_axes: Any = 0, out_axes: Any = 0) -> Vectorized:
+def vmap(
+    function: Function, in_axes: Any = 0, out_axes: Any = 0, axis_size: int | None = None
+) -> Vectorized:
     """The function that does for a whole batch, at once, what ``function`` does for one element.
 
     Args:
@@ -245,6 +264,7 @@ def vmap(function: Function, in_axes: Any = 0, out_axes: Any = 0) -> Vectorized:
             on axis 0.
         out_axes: where the mapped axis stands in the result, likewise; None for a result that is
             the same for all elements.
+        axis_size: the length of the mapped axes; needed where no argument is mapped.
 
     Returns:
         A function of arrays with the mapped axis, written for the whole batch: it has no loop.
@@ -259,32 +279,40 @@ def vmap(function: Function, in_axes: Any = 0, out_axes: Any = 0) -> Vectorized:
         >>> dots(np.arange(6.0).reshape(3, 2), np.array([1.0, 10.0]))
         array([10., 32., 54.])
     """
-    return Vectorized(function, in_axes, out_axes)
+    return Vectorized(function, in_axes, out_axes, axis_size)
 
 
-def jacfwd(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Jacobian:
+def jacfwd(
+    function: Function, argnums: Argnums = None, has_aux: bool = False, *, argnames: Argnames = ()
+) -> Jacobian:
     """The function that gives ``function``'s Jacobian, in forward mode; see :func:`jacobian`."""
-    return Jacobian(function, argnums, has_aux, "forward")
+    return Jacobian(function, argnums, has_aux, "forward", argnames=argnames)
 
 
-def jacrev(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Jacobian:
+def jacrev(
+    function: Function, argnums: Argnums = None, has_aux: bool = False, *, argnames: Argnames = ()
+) -> Jacobian:
     """The function that gives ``function``'s Jacobian, in reverse mode; see :func:`jacobian`."""
-    return Jacobian(function, argnums, has_aux, "reverse")
+    return Jacobian(function, argnums, has_aux, "reverse", argnames=argnames)
 
 
 def jacobian(
     function: Function,
-    argnums: int | Sequence[int] = 0,
+    argnums: Argnums = None,
     has_aux: bool = False,
     layout: str = "numerator",
+    *,
+    argnames: Argnames = (),
 ) -> Jacobian:
     """The function that gives all partial derivatives of ``function``'s results.
 
     Args:
         function: gives any pytree of float arrays.
-        argnums: by which positional arguments, pytrees of floats; an int or a sequence.
+        argnums: by which positional arguments, pytrees of floats; an int or a sequence. Without
+            it and ``argnames``: by the first.
         has_aux: whether ``function`` returns ``(value, aux)``; aux is passed through.
         layout: "numerator" puts the axes of the result first, "denominator" those of the argument.
+        argnames: in place of ``argnums``, by which arguments by name.
 
     Returns:
         A function that gives, for each leaf of the value, a pytree like the argument (with a
@@ -294,7 +322,7 @@ def jacobian(
         many elements as the results, else reverse.
 
     Raises:
-        DtypeError: an argument in ``argnums`` or a result holds integers.
+        DtypeError: an argument that is asked for, or a result, holds integers.
 
     Example:
         >>> import numpy as np, diffc
@@ -306,11 +334,11 @@ def jacobian(
         >>> by.explain(np.array([2.0, 3.0])).partition(" (")[0]
         'jacobian of lambda: forward mode, one direction for each element of the arguments'
     """
-    return Jacobian(function, argnums, has_aux, "cheaper", layout)
+    return Jacobian(function, argnums, has_aux, "cheaper", layout, argnames)
 
 
 def hessian(
-    function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
+    function: Function, argnums: Argnums = None, has_aux: bool = False, *, argnames: Argnames = ()
 ) -> Jacobian:
     """The function that gives the second derivatives of ``function``, forward over reverse.
 
@@ -323,7 +351,7 @@ def hessian(
         array([[ 2.,  0.],
                [ 0., -2.]])
     """
-    return jacobians.hessian(function, argnums, has_aux)
+    return jacobians.hessian(function, argnums, has_aux, argnames)
 
 
 def hvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:

@@ -20,9 +20,10 @@ import numpy as np
 
 from diffc.ir.graph import Graph
 from diffc.ir.keys import structural_key
-from diffc.jitted import Bound, Compiled, Derivation, Jitted, make_executable
+from diffc.jitted import Bound, Compiled, Derivation, Jitted
 from diffc.ops.interpret import evaluate
 from diffc.optimize import optimize
+from diffc.programs import make_executable
 from diffc.trace import Traced, ValueNeeded, active
 
 #: a path is compiled in its call of this number

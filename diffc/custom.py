@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from diffc import tree
+from diffc.arguments import integers
 from diffc.errors import DtypeError, ShapeError, TraceError, UsageError
-from diffc.gradient import integers, paths_of, refuse_effects
+from diffc.gradient import paths_of, refuse_effects
 from diffc.ir.aval import Aval, dtype_name
 from diffc.ir.graph import Builder, Graph, literal
-from diffc.jitted import abstract_leaf, as_leaf, valued_leaf
+from diffc.leaves import abstract_leaf, as_leaf, valued_leaf
 from diffc.ops import find
 from diffc.ops.custom import POLICIES
 from diffc.trace import Abstract, Captured, Traced, Tracer, active, emit, line, trace_flat

@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diffc import tree
+from diffc.arguments import Argnames, Argnums, Argument, Selection, arguments_of
 from diffc.concrete import Valued
 from diffc.diagnose import warn_of_detached, warn_of_zeros
 from diffc.errors import DtypeError, ShapeError, TraceError, UsageError
-from diffc.ir.graph import Builder, Graph, Operand, literal
-from diffc.jitted import Compiled, Derivation, abstract_leaf, as_leaf, identifier, valued_leaf
+from diffc.ir.graph import Builder, Graph, literal
+from diffc.jitted import Compiled, Derivation
+from diffc.leaves import abstract_leaf, as_leaf, identifier, valued_leaf
 from diffc.optimize import compact
 from diffc.pipeline import Compilation
-from diffc.trace import Abstract, Traced, active, inline, kinks, line, trace_flat
-from diffc.trace.run import name_of, parameter_names
+from diffc.trace import Traced, active, inline, kinks, line, trace_flat
+from diffc.trace.run import name_of
 from diffc.transforms import vjp
 
 Function = Callable[..., Any]
@@ -27,20 +29,25 @@ class Gradient:
     Attributes:
         inner: the function that is traced; it may be a gradient itself.
         origin: the user's function at the bottom.
-        argnums: by which positional arguments.
+        selection: by which arguments.
         has_aux: whether the function returns ``(value, aux)``.
         with_value: whether the value is returned too.
     """
 
     def __init__(
-        self, inner: Any, argnums: int | Sequence[int], has_aux: bool, with_value: bool
+        self,
+        inner: Any,
+        argnums: Argnums,
+        has_aux: bool,
+        with_value: bool,
+        argnames: Argnames = (),
     ) -> None:
+        name = "value_and_grad" if with_value else "grad"
         if not callable(inner):
-            name = "value_and_grad" if with_value else "grad"
             raise UsageError(f"{name} takes a function, found {inner!r}", location=line())
         self.inner = inner
         self.origin: Function = getattr(inner, "origin", inner)
-        self.argnums = argnums
+        self.selection = Selection(name, argnums, argnames)
         self.has_aux = has_aux
         self.with_value = with_value
         self.jitted = Valued(self)
@@ -83,7 +90,9 @@ class Gradient:
     def derivation(self, traced: Traced, args: Sequence[Any], kwargs: dict[str, Any]) -> Derivation:
         """The gradient's graph: checks that inputs are floats and the output is one scalar."""
         refuse_effects(traced)
-        mask = self._active(args, kwargs)
+        arguments = arguments_of(self.origin, args, kwargs)
+        chosen = self.selection.among(arguments)
+        mask = _active(arguments, chosen)
         self._check_output(traced)
         warn_of_detached(traced, mask)
         count = traced.num_results
@@ -99,53 +108,15 @@ class Gradient:
             seeds = [literal(1, plain.outputs[0].aval)] if made.active_outputs[0] else []
             outputs = builder.inline(made.graph, [*inputs, *seeds])
             values, gradients = outputs[:count], outputs[count:]
-            positions = (i for i, is_on in enumerate(mask) if is_on)
-            warn_of_zeros(plain, dict(zip(positions, gradients, strict=True)))
-            ordered = self._ordered(gradients, args)
+            positions = [i for i, is_on in enumerate(mask) if is_on]
+            by_leaf = dict(zip(positions, gradients, strict=True))
+            warn_of_zeros(plain, by_leaf)
+            ordered = [by_leaf[k] for argument in chosen for k in argument.leaves]
             if self.with_value:
                 return builder.build([*values, *ordered])
             return builder.build([*ordered, *values[1:]])  # the value is left out, aux is last
 
-        return Derivation(graph, self._out_tree(traced, args))
-
-    def _positions(self, args: Sequence[Any]) -> tuple[int, ...]:
-        positions = integers(self.argnums)
-        for position in positions:
-            if not -len(args) <= position < len(args):
-                raise UsageError(
-                    f"argnums names argument {position}, but there are {len(args)}",
-                    location=line(),
-                    hint="argnums counts positional arguments from 0",
-                )
-        return tuple(position % len(args) for position in positions)
-
-    def _ordered(self, gradients: Sequence[Operand], args: Sequence[Any]) -> list[Operand]:
-        """Gradients in the order of ``argnums``, given in the order of the arguments."""
-        rest = iter(gradients)
-        by_position = {
-            position: [next(rest) for _ in range(tree.structure(args[position]).num_leaves)]
-            for position in sorted(set(self._positions(args)))
-        }
-        return [leaf for position in self._positions(args) for leaf in by_position[position]]
-
-    def _active(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[bool]:
-        wanted = set(self._positions(args))
-        labels = parameter_names(self.origin, len(args))
-        mask: list[bool] = []
-        for position, (label, arg) in enumerate(zip(labels, args, strict=True)):
-            found, _ = tree.flatten_with_paths(arg, label)
-            for path, leaf in found:
-                is_float = not isinstance(leaf, Abstract) or leaf.aval.is_float
-                if position in wanted and not is_float:
-                    raise DtypeError(
-                        f"a gradient by {path} is asked for, which is {leaf.aval}; "
-                        "only floats have gradients",
-                        location=line(),
-                        hint="pass floats (2.0, x.astype(float)), or leave it out of argnums",
-                    )
-                mask.append(position in wanted and isinstance(leaf, Abstract))
-        mask += [False] * tree.structure(kwargs).num_leaves
-        return mask
+        return Derivation(graph, self._out_tree(traced, chosen))
 
     def _check_output(self, traced: Traced) -> None:
         value_tree = traced.out_tree
@@ -170,10 +141,8 @@ class Gradient:
                 hint="reduce it with np.sum or np.mean, or use diffc.vjp",
             )
 
-    def _out_tree(self, traced: Traced, args: Sequence[Any]) -> tree.TreeDef:
-        positions = self._positions(args)
-        gradients = tuple(args[position] for position in positions)
-        gradient = gradients[0] if isinstance(self.argnums, int) else gradients
+    def _out_tree(self, traced: Traced, chosen: Sequence[Argument]) -> tree.TreeDef:
+        gradient = self.selection.packed([argument.value for argument in chosen])
         value, aux = 0, 0
         if self.has_aux:
             value, aux = traced.out_tree.build(range(traced.num_results))
@@ -186,6 +155,27 @@ class Gradient:
         return tree.structure(marks)
 
 
+def _active(arguments: Sequence[Argument], chosen: Sequence[Argument]) -> list[bool]:
+    """Which leaves the gradient is by.
+
+    Raises:
+        DtypeError: one of them is no float.
+    """
+    mask = [False] * sum(len(argument.leaves) for argument in arguments)
+    for argument in chosen:
+        found, _ = tree.flatten_with_paths(argument.value, argument.label)
+        for k, (path, leaf) in zip(argument.leaves, found, strict=True):
+            if not leaf.aval.is_float:
+                raise DtypeError(
+                    f"a gradient by {path} is asked for, which is {leaf.aval}; "
+                    "only floats have gradients",
+                    location=line(),
+                    hint="pass floats (2.0, x.astype(float)), or leave it out of argnums",
+                )
+            mask[k] = True
+    return mask
+
+
 def refuse_effects(traced: Traced) -> None:
     """Raises if the function writes to arrays from outside, which a derivative can't."""
     if traced.effects:
@@ -196,16 +186,10 @@ def refuse_effects(traced: Traced) -> None:
         )
 
 
-def integers(given: int | Sequence[int]) -> tuple[int, ...]:
-    """One or several positions as a tuple."""
-    return (given,) if isinstance(given, int) else tuple(given)
-
-
 def paths_of(origin: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> list[str]:
     """Names of the leaves of arguments, for the inputs of a graph."""
-    found: list[str] = []
-    for label, arg in zip(parameter_names(origin, len(args)), args, strict=True):
-        found += tree.structure(arg).paths(label)
-    for name in sorted(kwargs):
-        found += tree.structure(kwargs[name]).paths(name)
-    return [identifier(path) for path in found]
+    return [
+        identifier(path)
+        for argument in arguments_of(origin, args, kwargs)
+        for path in argument.structure.paths(argument.label)
+    ]

@@ -15,15 +15,17 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from diffc import linearized, tree
+from diffc.arguments import Argnames, Argnums, Argument, Selection, arguments_of
 from diffc.concrete import Valued
 from diffc.errors import DtypeError, UsageError
-from diffc.gradient import Gradient, integers, paths_of, refuse_effects
+from diffc.gradient import Gradient, paths_of, refuse_effects
 from diffc.ir.aval import Aval, aval, dtype_name
 from diffc.ir.graph import Graph, literal
-from diffc.jitted import GraphProgram, abstract_leaf, as_leaf, valued_leaf
+from diffc.leaves import abstract_leaf, as_leaf, valued_leaf
 from diffc.optimize import optimize
+from diffc.programs import GraphProgram
 from diffc.trace import Abstract, Tracer, active, emit, inline, line, trace_flat
-from diffc.trace.run import name_of, parameter_names
+from diffc.trace.run import name_of
 from diffc.trace.tracer import wrap
 from diffc.transformed import Function, Inner, Transformed, trace_inner
 from diffc.transforms import batch, expand, explain_nonlinear, jvp, transpose, vjp
@@ -36,7 +38,7 @@ class Jacobian(Transformed):
     """``jacfwd(f)``, ``jacrev(f)`` or ``jacobian(f)``; see :func:`diffc.jacobian`.
 
     Attributes:
-        argnums: by which positional arguments.
+        selection: by which arguments.
         has_aux: whether the function returns ``(value, aux)``.
         mode: "forward", "reverse", or "cheaper": whichever needs fewer passes.
         layout: "numerator": axes of the result first; "denominator": axes of the argument first.
@@ -45,18 +47,21 @@ class Jacobian(Transformed):
     def __init__(
         self,
         inner: Function,
-        argnums: int | Sequence[int] = 0,
+        argnums: Argnums = None,
         has_aux: bool = False,
         mode: Mode = "cheaper",
         layout: str = "numerator",
+        argnames: Argnames = (),
+        title: str | None = None,
     ) -> None:
-        self.title = {"forward": "jacfwd", "reverse": "jacrev", "cheaper": "jacobian"}[mode]
+        names = {"forward": "jacfwd", "reverse": "jacrev", "cheaper": "jacobian"}
+        self.title = title or names[mode]
         super().__init__(inner)
         if layout not in LAYOUTS:
             raise UsageError(
                 f"layout is {layout!r}; needs one of {', '.join(LAYOUTS)}", location=line()
             )
-        self.argnums = argnums
+        self.selection = Selection(self.title, argnums, argnames)
         self.has_aux = has_aux
         self.mode: Mode = mode
         self.layout = layout
@@ -65,16 +70,10 @@ class Jacobian(Transformed):
         """The Jacobian: for each leaf of the value, a tree like the arguments."""
         use = self._use(args, kwargs)
         blocks = self._forward(use) if self._choice(use)[0] == "forward" else self._reverse(use)
-        arguments = [tree.structure(args[position]) for position in use.positions]
         rows = []
         for row in blocks:
-            parts = []
-            for position, structure in zip(use.positions, arguments, strict=True):
-                first = use.starts[position]
-                parts.append(
-                    structure.build(row[k] for k in range(first, first + structure.num_leaves))
-                )
-            rows.append(parts[0] if isinstance(self.argnums, int) else tuple(parts))
+            parts = [a.structure.build(row[k] for k in a.leaves) for a in use.arguments]
+            rows.append(self.selection.packed(parts))
         out_tree = use.inner.traced.out_tree
         if not self.has_aux:
             return out_tree.build(rows)
@@ -93,27 +92,19 @@ class Jacobian(Transformed):
     def _use(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Use:
         found, _ = tree.flatten((args, dict(kwargs)))
         leaves = [as_leaf(leaf) for leaf in found]
-        positions = _positions(self.argnums, len(args), self.title)
-        starts: dict[int, int] = {}
-        chosen: list[int] = []
-        at = 0
-        for position, (label, arg) in enumerate(
-            zip(parameter_names(self.origin, len(args)), args, strict=True)
-        ):
-            structure = tree.structure(arg)
-            if position in positions:
-                starts[position] = at
-                chosen += range(at, at + structure.num_leaves)
-                for k, path in enumerate(structure.paths(label), at):
-                    self._need_float(abstract_leaf(leaves[k]).aval, path, "by")
-            at += structure.num_leaves
+        arguments = self.selection.among(arguments_of(self.origin, args, kwargs))
+        for argument in arguments:
+            paths = argument.structure.paths(argument.label)
+            for k, path in zip(argument.leaves, paths, strict=True):
+                self._need_float(abstract_leaf(leaves[k]).aval, path, "by")
+        chosen = sorted({k for argument in arguments for k in argument.leaves})
         inner = trace_inner(self.inner, args, kwargs, [valued_leaf(leaf) for leaf in leaves])
         count = self._count_values(inner)
         values = inner.graph.output_avals[:count]
         paths = inner.traced.out_tree.paths("result")
         for value, path in zip(values, paths[:count], strict=True):
             self._need_float(value, path, "of")
-        return _Use(leaves, inner, positions, starts, tuple(chosen), values)
+        return _Use(leaves, inner, arguments, tuple(chosen), values)
 
     def _need_float(self, found: Aval, path: str, word: str) -> None:
         if not found.is_float:
@@ -207,8 +198,7 @@ class _Use:
 
     leaves: Sequence[Any]
     inner: Inner
-    positions: tuple[int, ...]
-    starts: Mapping[int, int]  # position -> its first leaf
+    arguments: Sequence[Argument]
     chosen: tuple[int, ...]
     values: tuple[Aval, ...]
 
@@ -217,18 +207,6 @@ def _size(a: Aval) -> int:
     size = a.size
     assert isinstance(size, int), "traces have integer dimensions"
     return size
-
-
-def _positions(argnums: int | Sequence[int], count: int, title: str) -> tuple[int, ...]:
-    positions = integers(argnums)
-    for position in positions:
-        if not -count <= position < count:
-            raise UsageError(
-                f"argnums of {title} names argument {position}, but there are {count}",
-                location=line(),
-                hint="argnums counts positional arguments from 0",
-            )
-    return tuple(position % count for position in positions)
 
 
 def _passes(graph: Graph, use: _Use, seeded: Aval, where: Sequence[int]) -> list[Tracer]:
@@ -258,13 +236,11 @@ def _units(of: Aval, count: int) -> Tracer:
 
 
 def hessian(
-    function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
+    function: Function, argnums: Argnums = None, has_aux: bool = False, argnames: Argnames = ()
 ) -> Jacobian:
     """See :func:`diffc.hessian`."""
-    inner = Jacobian(function, argnums, has_aux, "reverse")
-    found = Jacobian(inner, argnums, has_aux, "forward")
-    found.title = "hessian"
-    return found
+    inner = Jacobian(function, argnums, has_aux, "reverse", argnames=argnames, title="hessian")
+    return Jacobian(inner, argnums, has_aux, "forward", argnames=argnames, title="hessian")
 
 
 # --- products ---------------------------------------------------------------------------------

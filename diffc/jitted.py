@@ -9,20 +9,15 @@ through :meth:`Jitted.call`. Within a trace, a jitted function becomes a ``call`
 from __future__ import annotations
 
 import functools
-import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from diffc import tree
+from diffc.arguments import Static, arguments_of, places
 from diffc.codegen.allocate import Memory
-from diffc.codegen.loops.failure import is_atomic
 from diffc.errors import UsageError
-from diffc.ir.aval import DTYPES, Aval
 from diffc.ir.graph import Graph
-from diffc.ir.index import size
 from diffc.leaves import (
     Leaf,
     abstract_leaf,
@@ -34,31 +29,15 @@ from diffc.leaves import (
 )
 from diffc.pipeline import PAUSE, Compilation, Stage, Transform, compile_graph
 from diffc.plan.donate import match_donations
+from diffc.programs import KINDS, make_executable
 from diffc.runtime import pool
 from diffc.runtime.entry import native_entry
-from diffc.runtime.executable import Executable, InputSpec, OutputSpec, StatusMessage
-from diffc.runtime.target import host
+from diffc.runtime.executable import Executable
 from diffc.trace import Abstract, Captured, Traced, Tracer, active, emit, kinks, line, trace_flat
 from diffc.trace.run import name_of, parameter_names
 from diffc.trace.tracer import read, write
 
-__all__ = [
-    "Bound",
-    "Compiled",
-    "Derivation",
-    "GraphProgram",
-    "Jitted",
-    "abstract_leaf",
-    "as_leaf",
-    "identifier",
-    "make_executable",
-    "signature_of",
-    "valued_leaf",
-    "work_of",
-]
-
-#: how the native entry takes a Python scalar
-KINDS: dict[type, Any] = {float: "float", int: "int", bool: "bool"}
+__all__ = ["Bound", "Compiled", "Derivation", "Jitted"]
 
 #: so many signatures of one function are told apart natively
 ENTRIES = 256
@@ -185,19 +164,21 @@ class Jitted:
         self,
         function: Callable[..., Any],
         *,
-        static_argnums: Sequence[int] = (),
-        static_argnames: Sequence[str] = (),
-        donate_argnums: Sequence[int] = (),
+        static_argnums: int | Sequence[int] = (),
+        static_argnames: str | Sequence[str] = (),
+        donate_argnums: int | Sequence[int] = (),
+        donate_argnames: str | Sequence[str] = (),
         threads: int | None = None,
     ) -> None:
         if not callable(function):
             raise UsageError(f"jit takes a function, found {function!r}", location=line())
         self.function = function
         self.origin: Callable[..., Any] = getattr(function, "origin", function)
-        self.static_argnums = _positions(self.origin, static_argnums)
-        self.static_argnames = frozenset(static_argnames)
-        self.donate_argnums = _positions(self.origin, donate_argnums)
-        if self.static_argnums & self.donate_argnums:
+        statics = places(self.origin, static_argnums, static_argnames)
+        donated = places(self.origin, donate_argnums, donate_argnames)
+        self.static_argnums, self.static_argnames = statics
+        self.donate_argnums, self.donate_argnames = donated
+        if self.static_argnums & self.donate_argnums or self.static_argnames & self.donate_argnames:
             raise UsageError("an argument can't be static and donated", location=line())
         self.threads = 0 if threads is None else pool.checked(threads)
         self._compiled: dict[Any, Compiled] = {}
@@ -315,7 +296,7 @@ class Jitted:
         )
         derivation = None
         if derive is not None:
-            derivation = derive(traced, *bound.rebuilt(abstracts))
+            derivation = derive(traced, *bound.rebuilt(abstracts, Static))
         return traced, derivation, time.perf_counter() - start
 
     def _compilation(
@@ -359,19 +340,14 @@ class Jitted:
 
     def _donated_leaves(self, bound: Bound) -> frozenset[int]:
         """The arrays whose memory is given; Python numbers have none to give."""
-        if not self.donate_argnums:
-            return frozenset()
-        found: list[int] = []
-        at = 0
-        for position, arg in enumerate(bound.args):
-            if position in self.static_argnums:
-                continue
-            count = tree.structure(arg).num_leaves
-            if position in self.donate_argnums:
-                leaves = bound.leaves[at : at + count]
-                found += [at + k for k, leaf in enumerate(leaves) if not _is_number(leaf)]
-            at += count
-        return frozenset(found)
+        places = self.donate_argnums | self.donate_argnames
+        return frozenset(
+            k
+            for argument in arguments_of(self.origin, *bound.rebuilt(bound.leaves, Static))
+            if argument.place in places
+            for k in argument.leaves
+            if not _is_number(bound.leaves[k])
+        )
 
     def _refreshed(self, compiled: Compiled, bound: Bound) -> Compiled | None:
         """The compiled function with what captured names hold today; None: trace anew."""
@@ -449,17 +425,6 @@ class Jitted:
         return traced.out_tree.build(results[: traced.num_results])
 
 
-def _positions(function: Callable[..., Any], given: Sequence[int]) -> frozenset[int]:
-    """Positions of arguments; negative ones count from the last positional parameter."""
-    if all(position >= 0 for position in given):
-        return frozenset(given)
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    count = sum(p.kind in kinds for p in inspect.signature(function).parameters.values())
-    if min(given) < -count:
-        raise UsageError(f"there is no argument {min(given)} of {count}", location=line())
-    return frozenset(position % count if position < 0 else position for position in given)
-
-
 def _typed(static: Any) -> Any:
     """What tells static values apart that are equal: ``1``, ``1.0`` and ``True``; zeros by sign."""
     if isinstance(static, tuple):
@@ -495,13 +460,15 @@ class Bound:
         """Whether any argument is static."""
         return bool(self.key[2] or self.key[3])
 
-    def rebuilt(self, leaves: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments with other leaves, statics put back in place."""
+    def rebuilt(
+        self, leaves: Sequence[Any], static: Callable[[Any], Any] = lambda value: value
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments with other leaves, and statics put back in place, as ``static`` of them."""
         dynamic, named = self.in_tree.build(leaves)
         statics = dict(self.key[2])
         rest = iter(dynamic)
-        args = [statics[i] if i in statics else next(rest) for i in range(len(self.args))]
-        return args, {**named, **dict(self.key[3])}
+        args = [static(statics[i]) if i in statics else next(rest) for i in range(len(self.args))]
+        return args, {**named, **{name: static(value) for name, value in self.key[3]}}
 
     def paths(self) -> list[str]:
         """Names of the leaves, for the inputs of the graph: ``params_w1``."""
@@ -511,90 +478,3 @@ class Bound:
 def _is_number(leaf: Leaf) -> bool:
     """Whether a leaf is a Python number, or stands for one."""
     return leaf.scalar if isinstance(leaf, Abstract) else type(leaf) in KINDS
-
-
-def make_executable(
-    compilation: Compilation,
-    captured: Sequence[Captured],
-    leaves: Sequence[Leaf],
-    results: int | None = None,
-    threads: int = 0,
-) -> Executable:
-    """The runtime's form of a compilation; outputs after the first ``results`` are written back.
-
-    At most ``threads`` threads share a kernel (0: as many as the pool is set to).
-    """
-    graph, module, memory = compilation.graph, compilation.module, compilation.memory
-    count = len(leaves)
-    inputs = [
-        InputSpec(DTYPES[a.dtype], _known(a), KINDS.get(type(leaf), "array"))
-        for a, leaf in zip(graph.input_avals[:count], leaves, strict=True)
-    ]
-    outputs = [
-        OutputSpec(
-            DTYPES[a.dtype],
-            _known(a),
-            module.aliases.get(i),
-            is_writeback=results is not None and i >= results,
-        )
-        for i, a in enumerate(graph.output_avals)
-    ]
-    return Executable(
-        compilation.library,
-        compilation.symbol,
-        inputs,
-        outputs,
-        memory.peak,
-        [StatusMessage(text, where or None) for text, where in module.messages],
-        [c.array for c in captured if c.array is not None],
-        guard_regions=module.guards,
-        work=work_of(graph),
-        threads=threads,
-        shelters=not is_atomic(module),
-    )
-
-
-def _known(a: Aval) -> tuple[int, ...]:
-    return tuple(int(dim) for dim in a.shape)  # type: ignore[arg-type]  # the pipeline has ints only
-
-
-#: how many steps a loop of unknown length is taken for
-_MANY_STEPS = 1 << 20
-
-
-def work_of(graph: Graph) -> int:
-    """Roughly how many elements a graph touches."""
-    total = 0
-    for eqn in graph.eqns:
-        for result in eqn.results:
-            total += int(result.aval.size)  # type: ignore[arg-type]  # ints, as above
-        if eqn.op.name == "contract":
-            total += int(size(eqn.operands[0].aval.shape))  # type: ignore[arg-type]  # ints too
-        for region in eqn.regions:
-            steps = _MANY_STEPS if eqn.op.name == "while" else eqn.params.get("length", 1)
-            total += work_of(region) * steps
-    return total
-
-
-class GraphProgram:
-    """A graph compiled by itself, on flat arrays: what ``vjp`` and ``linearize`` run."""
-
-    def __init__(self, graph: Graph, name: str, captured: Sequence[Captured] = ()) -> None:
-        self.compilation = compile_graph(graph, name=name)
-        self.captured = captured
-        self._executables: dict[Any, Executable] = {}
-
-    def __call__(self, leaves: Sequence[Leaf]) -> list[np.ndarray[Any, Any]]:
-        """The outputs of the graph."""
-        leaves = [as_leaf(leaf) for leaf in leaves]
-        key = tuple(type(leaf) for leaf in leaves)
-        executable = self._executables.get(key)
-        if executable is None:
-            executable = make_executable(self.compilation, self.captured, leaves)
-            self._executables[key] = executable
-        return executable.run(leaves)
-
-
-def cpu() -> Any:
-    """The host's target data, for ``diffc version``."""
-    return host()

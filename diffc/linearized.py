@@ -21,9 +21,10 @@ from diffc.errors import UsageError
 from diffc.gradient import paths_of, refuse_effects
 from diffc.ir.graph import Graph
 from diffc.ir.keys import structural_key
-from diffc.jitted import GraphProgram, abstract_leaf, as_leaf, signature_of, valued_leaf
+from diffc.leaves import abstract_leaf, as_leaf, signature_of, valued_leaf
 from diffc.optimize import compact, optimize
-from diffc.trace import Traced, ValueNeeded, active, inline, kinks, line, trace_flat
+from diffc.programs import GraphProgram
+from diffc.trace import Traced, ValueNeeded, active, emit, inline, kinks, line, trace_flat
 from diffc.trace.run import name_of
 from diffc.transforms import Linearization, transpose
 from diffc.transforms import jvp as graph_jvp
@@ -33,39 +34,76 @@ Function = Callable[..., Any]
 
 
 class _Jvp:
-    """``(primals, tangents) -> (out, out_dot)``, to be traced."""
+    """``(primals, tangents) -> (out, out_dot)``, or ``(out, out_dot, aux)``, to be traced."""
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, has_aux: bool) -> None:
         self.function = function
+        self.has_aux = has_aux
         self.origin: Function = getattr(function, "origin", function)
 
     def __call__(self, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
-        leaves, traced = _trace(self.function, primals)
+        leaves, traced = _trace(self.function, primals, self.has_aux)
         mask = [abstract_leaf(leaf).aval.is_float for leaf in leaves]
         dots = _tangents(primals, tangents, mask)
         hidden = _hidden(traced)
-        wanted = [output.aval.is_float for output in traced.graph.outputs]
+        split = _Result(traced.out_tree, self.has_aux)
+        wanted = split.differentiated(traced)
         graph = compact(_results_only(traced))
-        made = graph_jvp(graph, [*mask, *(False for _ in hidden)], wanted[: traced.num_results])
+        made = graph_jvp(graph, [*mask, *(False for _ in hidden)], wanted)
         results: list[Any] = [*inline(made.graph, [*leaves, *hidden, *dots])]
-        count = traced.num_results
-        found = iter(results[count:])
-        outs = results[:count]
+        outs, found = results[: len(wanted)], iter(results[len(wanted) :])
         out_dots = [
             next(found) if is_on else out * 0
-            for out, is_on in zip(outs, wanted[:count], strict=True)
+            for out, is_on in zip(outs, wanted[: split.count], strict=False)
         ]
-        return traced.out_tree.build(outs), traced.out_tree.build(out_dots)
+        value, *aux = split.build(outs)
+        return value, split.value.build(out_dots), *aux
 
 
-_JVPS: WeakKeyDictionary[Any, Valued] = WeakKeyDictionary()
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """A function's result: a value, and with ``has_aux`` something that is passed through."""
+
+    whole: tree.TreeDef
+    has_aux: bool
+
+    @property
+    def value(self) -> tree.TreeDef:
+        """Structure of what is differentiated."""
+        return self.whole.children[0] if self.has_aux else self.whole
+
+    @property
+    def count(self) -> int:
+        """How many arrays are differentiated; they come first."""
+        return self.value.num_leaves
+
+    def differentiated(self, traced: Traced) -> list[bool]:
+        """Which outputs have derivatives: floats of the value."""
+        outputs = traced.graph.outputs[: traced.num_results]
+        return [k < self.count and output.aval.is_float for k, output in enumerate(outputs)]
+
+    def build(self, outs: Sequence[Any]) -> tuple[Any, ...]:
+        """``(value,)``, or ``(value, aux)``."""
+        found = self.whole.build(outs)
+        return tuple(found) if self.has_aux else (found,)
 
 
-def jvp(function: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+_JVPS: WeakKeyDictionary[Any, dict[bool, Valued]] = WeakKeyDictionary()
+
+
+def jvp(
+    function: Function,
+    primals: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    has_aux: bool = False,
+) -> Any:
     """See :func:`diffc.jvp`."""
     if active():
-        return _Jvp(function)(primals, tangents)
-    return _remembered(_JVPS, function, lambda: Valued(_Jvp(function)))(primals, tangents)
+        return _Jvp(function, has_aux)(primals, tangents)
+    known: dict[bool, Valued] = _remembered(_JVPS, function, dict)
+    if has_aux not in known:
+        known[has_aux] = Valued(_Jvp(function, has_aux))
+    return known[has_aux](primals, tangents)
 
 
 def _remembered(known: WeakKeyDictionary[Any, Any], function: Function, make: Any) -> Any:
@@ -90,13 +128,26 @@ def _results_only(traced: Traced) -> Graph:
 
 
 def _trace(
-    function: Function, primals: tuple[Any, ...], concrete: bool = False
+    function: Function, primals: tuple[Any, ...], has_aux: bool, concrete: bool = False
 ) -> tuple[list[Any], Traced]:
+    """The leaves of the arguments and the graph; aux has no derivative."""
     leaves, in_tree = tree.flatten(primals)
     leaves = [as_leaf(leaf) for leaf in leaves]
     origin = getattr(function, "origin", function)
+
+    def run(*given: Any) -> Any:
+        found = function(*in_tree.build(given))
+        if not has_aux:
+            return found
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            raise UsageError(
+                "with has_aux the function returns a pair (value, aux)", location=line()
+            )
+        value, aux = found
+        return value, tree.map(lambda leaf: emit("stop_gradient", leaf)[0], aux)
+
     traced = trace_flat(
-        lambda *given: function(*in_tree.build(given)),
+        run,
         [valued_leaf(leaf) for leaf in leaves],
         paths_of(origin, primals, {}),
         name=name_of(function),
@@ -137,6 +188,7 @@ class _Halves:
     traced: Traced
     split: Linearization
     mask: list[bool]
+    result: _Result
     is_path: bool = False
     _programs: dict[str, GraphProgram] = field(default_factory=dict)
     _runs: Counter[str] = field(default_factory=Counter)
@@ -164,81 +216,85 @@ class _Halves:
 _HALVES: WeakKeyDictionary[Any, dict[Any, _Halves | Paths[_Halves]]] = WeakKeyDictionary()
 
 
-def _halves(function: Function, primals: tuple[Any, ...]) -> tuple[list[Any], _Halves]:
+def _halves(
+    function: Function, primals: tuple[Any, ...], has_aux: bool
+) -> tuple[list[Any], _Halves]:
     """The leaves (hidden ones behind) and the linearized function, remembered outside traces."""
     if active():
-        leaves, traced = _trace(function, primals)
-        return [*leaves, *_hidden(traced)], _split(leaves, traced)
+        leaves, traced = _trace(function, primals, has_aux)
+        return [*leaves, *_hidden(traced)], _split(leaves, traced, has_aux)
     kinks.refuse_waiting()
     known: dict[Any, _Halves | Paths[_Halves]] = _remembered(_HALVES, function, dict)
     leaves, in_tree = tree.flatten(primals)
     leaves = [as_leaf(leaf) for leaf in leaves]
-    key = (in_tree, tuple(map(signature_of, leaves)))
+    key = (in_tree, tuple(map(signature_of, leaves)), has_aux)
     found = known.get(key)
     if isinstance(found, Paths):
-        return _halves_of_path(function, primals, found)
+        return _halves_of_path(function, primals, found, has_aux)
     if found is None or any(c.current() is None for c in found.traced.captured):
         try:
-            _, traced = _trace(function, primals)
+            _, traced = _trace(function, primals, has_aux)
         except ValueNeeded:
             paths: Paths[_Halves] = Paths()
-            result = _halves_of_path(function, primals, paths)
+            result = _halves_of_path(function, primals, paths, has_aux)
             known[key] = paths
             return result
-        found = known[key] = _split(leaves, traced)
+        found = known[key] = _split(leaves, traced, has_aux)
     return [*leaves, *(c.current() for c in found.traced.captured)], found
 
 
 def _halves_of_path(
-    function: Function, primals: tuple[Any, ...], paths: Paths[_Halves]
+    function: Function, primals: tuple[Any, ...], paths: Paths[_Halves], has_aux: bool
 ) -> tuple[list[Any], _Halves]:
     """The same for the path that the function takes with these values."""
-    leaves, traced = _trace(function, primals, concrete=True)
+    leaves, traced = _trace(function, primals, has_aux, concrete=True)
     key = (structural_key(traced.graph), traced.out_tree)
-    halves = paths.get(key, lambda: _split(leaves, traced, is_path=True))
+    halves = paths.get(key, lambda: _split(leaves, traced, has_aux, is_path=True))
     return [*leaves, *(c.current() for c in traced.captured)], halves
 
 
-def _split(leaves: Sequence[Any], traced: Traced, is_path: bool = False) -> _Halves:
+def _split(leaves: Sequence[Any], traced: Traced, has_aux: bool, is_path: bool = False) -> _Halves:
     mask = [abstract_leaf(leaf).aval.is_float for leaf in leaves]
-    wanted = [output.aval.is_float for output in traced.graph.outputs[: traced.num_results]]
+    result = _Result(traced.out_tree, has_aux)
     graph = compact(_results_only(traced))
     active_inputs = [*mask, *(False for _ in traced.captured)]
-    return _Halves(traced, graph_linearize(graph, active_inputs, wanted), mask, is_path)
+    split = graph_linearize(graph, active_inputs, result.differentiated(traced))
+    return _Halves(traced, split, mask, result, is_path)
 
 
-def _forward(halves: _Halves, leaves: Sequence[Any]) -> tuple[Any, list[Any]]:
+def _forward(halves: _Halves, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], list[Any]]:
+    """The value (and aux), and the residuals."""
     results = halves.run("primal", halves.split.primal, leaves)
     count = halves.traced.num_results
-    return halves.traced.out_tree.build(results[:count]), results[count:]
+    return halves.result.build(results[:count]), results[count:]
 
 
-def linearize(function: Function, primals: tuple[Any, ...]) -> tuple[Any, Function]:
+def linearize(function: Function, primals: tuple[Any, ...], has_aux: bool = False) -> Any:
     """See :func:`diffc.linearize`."""
-    leaves, halves = _halves(function, primals)
-    out, residuals = _forward(halves, leaves)
+    leaves, halves = _halves(function, primals, has_aux)
+    (out, *aux), residuals = _forward(halves, leaves)
 
     def push(*tangents: Any) -> Any:
         dots = _tangents(primals, tangents, halves.mask)
         found = iter(halves.run("linear", halves.split.linear, [*residuals, *dots]))
         flags = halves.split.active_outputs
         outs = tree.leaves(out)
-        dots_out = [next(found) if on else x * 0 for x, on in zip(outs, flags, strict=True)]
-        return halves.traced.out_tree.build(dots_out)
+        dots_out = [next(found) if on else x * 0 for x, on in zip(outs, flags, strict=False)]
+        return halves.result.value.build(dots_out)
 
-    return out, push
+    return out, push, *aux
 
 
-def vjp(function: Function, primals: tuple[Any, ...]) -> tuple[Any, Function]:
+def vjp(function: Function, primals: tuple[Any, ...], has_aux: bool = False) -> Any:
     """See :func:`diffc.vjp`."""
-    leaves, halves = _halves(function, primals)
-    out, residuals = _forward(halves, leaves)
+    leaves, halves = _halves(function, primals, has_aux)
+    (out, *aux), residuals = _forward(halves, leaves)
     in_tree = tree.structure(primals)
 
     def pull(ct: Any) -> Any:
         cts, ct_tree = tree.flatten(ct)
-        if ct_tree is not halves.traced.out_tree:
-            problem = tree.explain_mismatch(halves.traced.out_tree, ct_tree, "ct")
+        if ct_tree is not halves.result.value:
+            problem = tree.explain_mismatch(halves.result.value, ct_tree, "ct")
             raise UsageError(f"the cotangent differs from the result: {problem}", location=line())
         flags = halves.split.active_outputs
         given = [
@@ -250,7 +306,7 @@ def vjp(function: Function, primals: tuple[Any, ...]) -> tuple[Any, Function]:
         back = [next(found) if on else None for on in halves.mask]
         return in_tree.build(back)
 
-    return out, pull
+    return out, pull, *aux
 
 
 def like(ct: Any, wanted: Any) -> Any:

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from diffc import tree
 from diffc.concrete import Valued
 from diffc.errors import DtypeError, ShapeError, UsageError
-from diffc.jitted import abstract_leaf, as_leaf, valued_leaf
+from diffc.leaves import abstract_leaf, as_leaf, valued_leaf
 from diffc.trace import active, emit, inline, line
 from diffc.transformed import Function, trace_inner
 from diffc.transforms import taylor

@@ -7,7 +7,7 @@ from typing import Any
 
 from diffc import tree
 from diffc.errors import ShapeError, UsageError
-from diffc.jitted import abstract_leaf, as_leaf
+from diffc.leaves import abstract_leaf, as_leaf
 from diffc.trace import Abstract, Tracer, emit, inline, line
 from diffc.trace.run import name_of, parameter_names
 from diffc.transformed import Function, Transformed, trace_inner
@@ -22,14 +22,18 @@ class Vectorized(Transformed):
     Attributes:
         in_axes: which axis of each argument is mapped.
         out_axes: where the mapped axis stands in each result.
+        axis_size: the length of the mapped axes, where it is given.
     """
 
     title = "vmap"
 
-    def __init__(self, inner: Function, in_axes: Axes, out_axes: Axes) -> None:
+    def __init__(
+        self, inner: Function, in_axes: Axes, out_axes: Axes, axis_size: int | None = None
+    ) -> None:
         super().__init__(inner)
         self.in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
         self.out_axes = out_axes
+        self.axis_size = axis_size
 
     def apply(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Traces the function on one element, batches the graph, and runs it on all."""
@@ -37,7 +41,7 @@ class Vectorized(Transformed):
         leaves = [as_leaf(leaf) for leaf in found]
         paths = _paths(self.origin, args, kwargs)
         axes = self._axes_of(leaves, paths, args, kwargs)
-        size = _common_size(leaves, paths, axes)
+        size = _common_size(leaves, paths, axes, self.axis_size)
         moved = [
             leaf if axis is None else _moved(leaf, axis, 0)
             for leaf, axis in zip(leaves, axes, strict=True)
@@ -119,9 +123,14 @@ def _axis(axis: Any, ndim: int, what: str, path: str) -> int | None:
     return axis % ndim
 
 
-def _common_size(leaves: Sequence[Any], paths: Sequence[str], axes: Sequence[int | None]) -> int:
+def _common_size(
+    leaves: Sequence[Any],
+    paths: Sequence[str],
+    axes: Sequence[int | None],
+    axis_size: int | None,
+) -> int:
     """The one length of all mapped axes."""
-    first: tuple[int, str] | None = None
+    first = None if axis_size is None else (axis_size, f"axis_size is {axis_size}")
     for leaf, path, axis in zip(leaves, paths, axes, strict=True):
         if axis is None:
             continue
@@ -138,7 +147,7 @@ def _common_size(leaves: Sequence[Any], paths: Sequence[str], axes: Sequence[int
         raise UsageError(
             "vmap has nothing to map: in_axes is None for all arguments",
             location=line(),
-            hint="name an axis of at least one argument",
+            hint="name an axis of at least one argument, or give axis_size",
         )
     return first[0]
 

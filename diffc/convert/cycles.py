@@ -33,7 +33,7 @@ from diffc.convert.state import (
 )
 from diffc.convert.steps import Steps
 from diffc.ir.graph import Builder, Graph, Literal, Operand, Value, literal
-from diffc.jitted import abstract_leaf
+from diffc.leaves import abstract_leaf
 from diffc.ops.branching import default_slots
 from diffc.trace import Abstract, Traced, Tracer, emit, trace_flat
 from diffc.trace import operands as o

@@ -15,7 +15,7 @@ import numpy as np
 import sympy
 
 from diffc.ir.graph import Graph
-from diffc.jitted import work_of
+from diffc.programs import work_of
 from diffc.symbolic.check import Check
 from diffc.symbolic.decide import CHOICES, decide
 from diffc.symbolic.unfold import CannotUnfold, Unfolded, flat, symbols, tree_size, unfold

@@ -17,7 +17,8 @@ from diffc import tree
 from diffc.api import jit, value_and_grad
 from diffc.errors import DiffcError, UsageError
 from diffc.ir.graph import Graph, graphs_of
-from diffc.jitted import Compiled, as_leaf
+from diffc.jitted import Compiled
+from diffc.leaves import as_leaf
 from diffc.ops.interpret import evaluate
 from diffc.symbolic.check import Check, measured
 from diffc.symbolic.differences import difference_error

@@ -128,7 +128,7 @@ def test_what_has_no_gradient_is_named():
         diffc.grad(lambda x: np.sum(x > 0))(np.ones(3))
     with pytest.raises(ShapeError, match="2 arrays"):
         diffc.grad(lambda x: (np.sum(x), np.sum(x)))(np.ones(3))
-    with pytest.raises(UsageError, match="argnums names argument 3"):
+    with pytest.raises(UsageError, match="argnums of grad names argument 3"):
         diffc.grad(lambda x: np.sum(x), 3)(np.ones(3))
 
 
@@ -451,3 +451,39 @@ def test_a_branch_that_was_not_taken_contributes_nothing(name, jit):
 def test_an_honest_nan_stays():
     assert np.isnan(diffc.grad(lambda x: np.sqrt(x) ** 2)(0.0))
     assert np.isinf(diffc.grad(np.sqrt)(0.0))
+
+
+def with_aux(x):
+    return np.sin(x), {"twice": x * 2, "n": 3}
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, diffc.jit], ids=["outside", "in a trace"])
+def test_aux_of_jvp_vjp_and_linearize(wrap):
+    x = np.arange(3.0)
+
+    def all_three(x):
+        out, dot, aux = diffc.jvp(with_aux, (x,), (np.ones(3),), has_aux=True)
+        back, pull, aux_back = diffc.vjp(with_aux, x, has_aux=True)
+        point, push, aux_point = diffc.linearize(with_aux, x, has_aux=True)
+        return (
+            [out, back, point],
+            [dot, *pull(np.ones(3)), push(np.ones(3))],
+            [
+                aux,
+                aux_back,
+                aux_point,
+            ],
+        )
+
+    values, derivatives, auxes = wrap(all_three)(x)
+    for value, derivative, aux in zip(values, derivatives, auxes, strict=True):
+        close(value, np.sin(x))
+        close(derivative, np.cos(x))
+        close(aux["twice"], 2 * x)
+        assert aux["n"] == 3
+
+
+@pytest.mark.parametrize("transform", [diffc.vjp, diffc.linearize])
+def test_aux_needs_a_pair(transform):
+    with pytest.raises(UsageError, match=r"returns a pair \(value, aux\)"):
+        transform(np.sin, 1.0, has_aux=True)

@@ -244,9 +244,9 @@ TEXTS = {
     ),
     "argnums": (
         "UsageError",
-        "argnums names argument 2, but there are 1",
+        "argnums of grad names argument 2, but there are 1",
         "call",
-        "argnums counts positional arguments from 0",
+        "argnums counts positional arguments from 0; argnames takes names",
     ),
     "bounds": (
         "ExecutionError",

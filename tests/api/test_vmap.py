@@ -260,3 +260,12 @@ def test_it_takes_a_function():
 def test_elements_have_no_values_to_branch_on():
     with pytest.raises(TraceError):
         diffc.vmap(lambda x: x if x > 0 else -x)(X[:, 0])
+
+
+def test_a_given_axis_size():
+    made = diffc.vmap(lambda: np.arange(2.0), axis_size=3)()
+    np.testing.assert_array_equal(made, np.tile(np.arange(2.0), (3, 1)))
+    same = diffc.vmap(lambda x: 2 * x, in_axes=None, axis_size=2)(np.arange(3.0))
+    np.testing.assert_array_equal(same, np.tile(2 * np.arange(3.0), (2, 1)))
+    with pytest.raises(ShapeError, match="axis_size is 4 and x has 3 on axis 0"):
+        diffc.vmap(lambda x: x, axis_size=4)(np.arange(3.0))

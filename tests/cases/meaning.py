@@ -16,10 +16,10 @@ import numpy as np
 
 from diffc.ir.graph import Builder, Eqn, Graph, Operand, graphs_of, rebuild
 from diffc.ir.text import parse, print_graph
-from diffc.jitted import GraphProgram
 from diffc.ops.interpret import evaluate
 from diffc.ops.registry import table
 from diffc.ops.term import GraphTerm
+from diffc.programs import GraphProgram
 from diffc.transforms import (
     Batch,
     Jvp,

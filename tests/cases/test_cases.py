@@ -9,9 +9,9 @@ import pytest
 from diffc.errors import DiffcError
 from diffc.ir.check import check
 from diffc.ir.text import parse, print_graph
-from diffc.jitted import GraphProgram
 from diffc.ops.interpret import evaluate
 from diffc.ops.registry import every_op, table
+from diffc.programs import GraphProgram
 from tests.cases.reader import FOLDER, files, read, write
 from tests.cases.steps import run
 

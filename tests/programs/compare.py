@@ -9,8 +9,8 @@ A graph of exact ops moves nowhere, so there the comparison is exact.
 import numpy as np
 
 from diffc.ir.graph import Builder, Graph
-from diffc.jitted import GraphProgram
 from diffc.ops.interpret import by_numpy, evaluate
+from diffc.programs import GraphProgram
 
 #: ulps that NumPy's own elementary functions may be off
 NUMPY_ULP = 4.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import diffc.ops
-from diffc.jitted import GraphProgram
+from diffc.programs import GraphProgram
 from diffc.transforms import batch
 from tests.ops.samples import CASES, fill, samples
 from tests.programs.compare import agree, one_op_graph

@@ -8,9 +8,9 @@ import pytest
 
 import diffc
 from diffc.ir.graph import Graph
-from diffc.jitted import GraphProgram
 from diffc.ops.interpret import evaluate
 from diffc.optimize import optimize
+from diffc.programs import GraphProgram
 from diffc.trace import trace
 from diffc.transforms import batch, expand, jvp, vjp
 from tests.programs.compare import same

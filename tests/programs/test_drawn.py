@@ -13,10 +13,10 @@ import diffc.ops
 from diffc.ir.check import check
 from diffc.ir.graph import is_same, prune
 from diffc.ir.text import parse, print_graph
-from diffc.jitted import GraphProgram
 from diffc.ops.interpret import evaluate
 from diffc.optimize import optimize, rule
 from diffc.optimize.driver import TABLE, default_rules
+from diffc.programs import GraphProgram
 from diffc.transforms import jvp, linearize, vjp
 from tests.programs.compare import agree, allowance, same
 from tests.programs.drawn import Drawer, is_differentiable, operands_for

@@ -10,8 +10,8 @@ from diffc.codegen.emit.math import FUNCTIONS
 from diffc.errors import ExecutionError
 from diffc.ir.aval import FLOATS, aval
 from diffc.ir.graph import Builder
-from diffc.jitted import GraphProgram
 from diffc.ops.declare import Fold, Undefined, Zero
+from diffc.programs import GraphProgram
 from diffc.transforms import jvp, vjp
 from tests.ops.samples import (
     DTYPES,

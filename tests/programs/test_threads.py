@@ -11,7 +11,7 @@ import diffc
 import diffc.ops
 from benchmarks import workloads as defined
 from diffc.errors import ExecutionError, UsageError
-from diffc.jitted import GraphProgram
+from diffc.programs import GraphProgram
 from diffc.runtime import pool
 from tests.ops.samples import samples
 from tests.programs.compare import arrays_of, one_op_graph, same

@@ -18,8 +18,9 @@ from tests.project.imports import (
 # longest matching name is a module's layer; all may import themselves, `errors` and `version`.
 # The lone "" is the package's own face, `diffc/__init__.py`.
 _COMPILER = ("tree", "ir", "ops", "trace", "optimize", "transforms", "plan", "codegen", "runtime")
+_CALLS = (*_COMPILER, "pipeline", "leaves", "arguments", "programs")
 _VALUES = ("diagnose", "concrete")
-_CORE = (*_COMPILER, "pipeline", "leaves", "jitted", *_VALUES, "gradient", "linearized", "control")
+_CORE = (*_CALLS, "jitted", *_VALUES, "gradient", "linearized", "control")
 _DERIVED = (
     "transformed",
     "vectorized",
@@ -55,15 +56,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "runtime": ("tree", "codegen"),
     "pipeline": _COMPILER,
     "leaves": ("ir", "trace"),
-    "jitted": (*_COMPILER, "pipeline", "leaves"),
+    "arguments": ("tree", "trace"),
+    "programs": (*_COMPILER, "pipeline", "leaves"),
+    "jitted": _CALLS,
     "diagnose": ("ir", "ops", "trace"),
-    "concrete": (*_COMPILER, "pipeline", "leaves", "jitted"),
-    "gradient": (*_COMPILER, "pipeline", "jitted", *_VALUES),
-    "linearized": (*_COMPILER, "pipeline", "jitted", *_VALUES, "gradient"),
-    "control": (*_COMPILER, "pipeline", "leaves", "jitted"),
+    "concrete": (*_CALLS, "jitted"),
+    "gradient": (*_CALLS, "jitted", *_VALUES),
+    "linearized": (*_CALLS, "jitted", *_VALUES, "gradient"),
+    "control": (*_CALLS, "jitted"),
     "random": ("ops", "trace"),
-    "transformed": (*_COMPILER, "pipeline", "jitted", "concrete", "gradient"),
-    "vectorized": (*_COMPILER, "jitted", "transformed"),
+    "transformed": (*_CALLS, "jitted", "concrete", "gradient"),
+    "vectorized": (*_CALLS, "jitted", "transformed"),
     "jacobians": (*_CORE, "transformed"),
     "custom": (*_CORE, "transformed"),
     "taylor": (*_CORE, "transformed"),

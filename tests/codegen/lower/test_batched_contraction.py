@@ -8,9 +8,9 @@ from diffc.codegen.loops.walk import statements
 from diffc.codegen.lower import Messages, lower
 from diffc.ir.aval import aval
 from diffc.ir.graph import Builder
-from diffc.jitted import GraphProgram
 from diffc.ops.interpret import evaluate
 from diffc.ops.registry import find
+from diffc.programs import GraphProgram
 
 RNG = np.random.default_rng(2)
 
