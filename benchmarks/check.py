@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import inputs, optimizers
-from benchmarks.by_hand import BY_HAND
+from benchmarks import by_hand, inputs, optimizers
 from benchmarks.workloads import Workload
 
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
@@ -22,14 +21,15 @@ LEAF_FLOOR = 1e-3  # a leaf's error is measured against at least this share of t
 
 
 class Reference:
-    """What a workload gives in float64: value, gradient, and params after some units."""
+    """What a workload gives in float64: result, gradient, and params after some units."""
 
     def __init__(self, workload: Workload, params: dict, batches: list[dict]) -> None:
         self.optimizer = workload.optimizer
-        self.gradient = BY_HAND[workload.objective.__name__]
+        self.gradient = by_hand.of(workload)
         self.initial = inputs.upcast(params)
         self.batches = [inputs.upcast(b) for b in batches]
         self.value, self.grads = self.gradient(self.initial, self.batches[0])
+        self.value = np.asarray(self.value)
         self._after: dict[int, dict] = {}
 
     def after(self, units: int) -> dict:
@@ -64,7 +64,8 @@ def gradient_error(grads: dict, reference: dict) -> float:
     if grads.keys() != reference.keys():
         return math.inf
     whole = norm([np.asarray(r) for r in reference.values()])
-    return max(leaf_error(np.asarray(grads[k]), np.asarray(r), whole) for k, r in reference.items())
+    errors = (leaf_error(np.asarray(grads[k]), np.asarray(r), whole) for k, r in reference.items())
+    return max(errors, default=0.0)
 
 
 def leaf_error(gradient: np.ndarray, reference: np.ndarray, whole: float) -> float:
@@ -72,7 +73,7 @@ def leaf_error(gradient: np.ndarray, reference: np.ndarray, whole: float) -> flo
     if gradient.shape != reference.shape:
         return math.inf
     scale = max(norm([reference]), LEAF_FLOOR * whole, np.finfo("float64").tiny)
-    error = norm([gradient.astype("float64") - reference]) / scale
+    error = norm([gradient.astype("float64") - reference]) / float(scale)
     return math.inf if math.isnan(error) else error
 
 
@@ -84,7 +85,7 @@ def change_error(after: dict, initial: dict, reference: dict) -> float:
 
 def compare(answer: dict, reference: Reference, dtype: str, units: int) -> Verdict:
     """Compare a worker's answer to `check` with the reference."""
-    value = abs(answer["value"] - reference.value) / abs(reference.value)
+    value = leaf_error(np.asarray(answer["value"]), reference.value, 0.0)
     gradient = gradient_error(answer["grads"], reference.grads)
     change = 0.0
     if answer["after"] is not None:
@@ -92,4 +93,4 @@ def compare(answer: dict, reference: Reference, dtype: str, units: int) -> Verdi
     limits = (TOLERANCE[dtype], TOLERANCE[dtype], CHANGE_TOLERANCE[dtype])
     found = zip(("value", "gradient", "updates"), (value, gradient, change), limits, strict=True)
     wrong = [f"{what} off by {error:.1e}" for what, error, limit in found if not error <= limit]
-    return Verdict(float(value), gradient, change, ", ".join(wrong))
+    return Verdict(value, gradient, change, ", ".join(wrong))

@@ -28,7 +28,7 @@ DONE = "first gradient"
 def main(peer: str, path: Path) -> None:
     """Do one value and gradient and print it as JSON."""
     params, batches = inputs.load(path)
-    value, grads = peers.load(peer)(NAME, WORKLOADS[NAME], params, batches).value_and_gradient()
+    value, grads = peers.load(peer)(NAME, WORKLOADS[NAME], params, batches).result_and_gradient()
     done = time.perf_counter()
     import json
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import workloads
+from benchmarks import objectives, workloads
 
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -69,7 +69,7 @@ def residual(layers: int) -> Program:
         params |= {f"{name}{layer}": value.copy() for name, value in first.items()}
 
     def loss(p: dict[str, Any], batch: dict[str, Any]) -> Any:
-        return workloads.residual_mlp(p, batch, layers=layers)
+        return objectives.residual_mlp(p, batch, layers=layers)
 
     return loss, (params, batches[0])
 

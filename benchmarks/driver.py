@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,11 @@ class Process:
 
 
 def run_workload(
-    name: str, chosen: Iterable[str], settings: Settings, say: Callable[[str], None]
+    name: str,
+    chosen: Iterable[str],
+    settings: Settings,
+    say: Callable[[str], None],
+    around: Callable[[], AbstractContextManager] = contextlib.nullcontext,
 ) -> list[Result]:
     """Return the results of the peers on one workload.
 
@@ -110,6 +115,7 @@ def run_workload(
         chosen: Keys of `PEERS`; those without a form of the workload are left out.
         settings: Threads, rounds, chunks, seed.
         say: Called with a line at each step.
+        around: Gives the context in which the peers take turns; they were started before.
     """
     results, processes = [], {}
     with tempfile.TemporaryDirectory(prefix="bench-inputs-") as folder:
@@ -127,7 +133,8 @@ def run_workload(
                 admit(result, processes[peer], reference, settings)
                 say(f"{name}: {peer}: {(result.problem or 'agrees').strip().splitlines()[-1]}")
             timed = [r for r in results if not r.problem]
-            take_turns(timed, processes, settings)
+            with around():
+                take_turns(timed, processes, settings)
         finally:
             for process in processes.values():
                 process.close()

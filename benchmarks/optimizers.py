@@ -64,7 +64,10 @@ def update(
 
 
 def update_in_place(optimizer: dict, params: dict, grads: dict, state: dict) -> None:
-    """Do one step on NumPy arrays; params and state change, grads serve as scratch."""
+    """Do one step on NumPy arrays: params and state change.
+
+    With `sgd` and `momentum` the gradients serve as scratch.
+    """
     kind, lr = optimizer["kind"], optimizer["lr"]
     if kind in ("adam", "adamw"):
         adam_in_place(optimizer, params, grads, state)
@@ -93,14 +96,14 @@ def adam_in_place(optimizer: dict, params: dict, grads: dict, state: dict) -> No
         square *= 1.0 - b2
         v *= b2
         v += square
-        g *= 1.0 - b1
+        np.multiply(g, 1.0 - b1, out=square)
         m *= b1
-        m += g
+        m += square
         np.sqrt(v, out=square)
         square *= root
         square += eps
-        np.divide(m, square, out=g)
-        g *= rate
+        np.divide(m, square, out=square)
+        square *= rate
         if optimizer["kind"] == "adamw":
             p *= 1.0 - lr * optimizer["weight_decay"]
-        p -= g
+        p -= square

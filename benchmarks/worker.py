@@ -5,7 +5,7 @@
 Requests are tuples on the wire, each answered by one dict; `{"error": text}` ends the worker.
 
     ("start",)       import, first unit of work: seconds to import and compile, memory in MiB
-    ("check",)       value and gradient at the start; params after one call's units
+    ("check",)       result and gradient at the start; params after one call's units
     ("chunk", n)     n units from the initial params after a first one: seconds
 """
 
@@ -71,7 +71,7 @@ class Worker:
 
     def check(self) -> dict:
         """Return what the driver compares, before anything is timed."""
-        value, grads = self.peer.value_and_gradient()
+        value, grads = self.peer.result_and_gradient()
         if self.peer.optimizer is None:
             return {"value": value, "grads": grads, "after": None}
         self.peer.reset()

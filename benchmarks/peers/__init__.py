@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.workloads import WORKLOADS
+
 if TYPE_CHECKING:
     from benchmarks.peers.base import Peer
 
@@ -23,15 +25,11 @@ class Entry(NamedTuple):
     doc: str
 
 
-STEPPED = (
-    "lecture_net_f64",
-    "lecture_net_f32",
-    "digits",
-    "transformer",
-    "conv_net",
-    "mlp_large",
-)
 LAYERED = ("residual50", "deep_chain")
+STEPPED = tuple(k for k, w in WORKLOADS.items() if w.kind == "step" and k not in LAYERED)
+DERIVED = tuple(k for k, w in WORKLOADS.items() if w.derives)
+# It has no rule for sorting rows, and nothing to do with what has no gradient.
+AUTOGRAD = tuple(k for k in DERIVED if k != "sort")
 
 PEERS = {
     "diffc": Entry("with_diffc", "Diffc", (), "one native call per unit's step"),
@@ -41,14 +39,15 @@ PEERS = {
         "with_jax", "JaxScan", STEPPED + LAYERED, "lax.scan over steps, or over layers"
     ),
     "torch": Entry("with_torch", "Torch", (), "eager, fused optimizers"),
+    "torch_loop": Entry("with_torch", "TorchLoop", ("lstm",), "eager, a loop over time steps"),
     "torch_compile": Entry("with_torch", "TorchCompile", (), "torch.compile of a whole step"),
     "torch_compile_loss": Entry(
         "with_torch",
         "TorchCompileLoss",
-        STEPPED + LAYERED,
+        DERIVED,
         "torch.compile of the loss, fused optimizers",
     ),
-    "autograd": Entry("with_autograd", "Autograd", (), "autograd, optimizers in place"),
+    "autograd": Entry("with_autograd", "Autograd", AUTOGRAD, "autograd, optimizers in place"),
     "numpy": Entry("with_numpy", "ByHand", (), "NumPy, derivatives by hand, optimizers in place"),
 }
 

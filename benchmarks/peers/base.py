@@ -27,7 +27,7 @@ class Peer(ABC):
     result: Any = None
 
     def __init__(self, name: str, workload: Workload, params: dict, batches: list[dict]) -> None:
-        self.name, self.workload = name, workload
+        self.name, self.workload, self.kind = name, workload, workload.kind
         self.objective, self.optimizer = workload.objective, workload.optimizer
         self.initial, self.batches = params, batches
         self.is_scalar = isinstance(next(iter(params.values())), float)
@@ -47,8 +47,12 @@ class Peer(ABC):
         """Do so many units of work and wait for the results."""
 
     @abstractmethod
-    def value_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
-        """Return the value and gradient at the initial params and first batch, as NumPy."""
+    def result_and_gradient(self) -> tuple[Any, dict[str, np.ndarray]]:
+        """Return result and gradient at the initial params and first batch, as NumPy.
+
+        A workload without a gradient has none here either; where gradients are given, the result
+        is 0 and they are returned.
+        """
 
     @abstractmethod
     def parameters(self) -> dict[str, np.ndarray]:

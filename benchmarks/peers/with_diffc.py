@@ -1,19 +1,22 @@
-"""diffc on the definitions as they are: plain NumPy code."""
+"""diffc on the definitions as they are: plain NumPy code, and `diffc.scan` for loops."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 import diffc
 from benchmarks import optimizers
 from benchmarks.peers.base import Peer
+from benchmarks.workloads import definitions, objective_of
 
 
 class Diffc(Peer):
     """One native call per step: value, gradient and update together."""
 
     def prepare(self) -> None:
-        gradient = diffc.value_and_grad(self.objective)
+        gradient = self.derivative(objective_of(definitions(np, scan=diffc.scan), self.workload))
         self.gradient = diffc.jit(gradient)
         if self.optimizer is None:
             return
@@ -25,6 +28,19 @@ class Diffc(Peer):
 
         self.body = step
         self.step = diffc.jit(step, donate_argnums=(0, 1))
+
+    def derivative(self, objective):
+        """Return the function of params and batch that gives result and gradient."""
+
+        def pullback(params, batch):
+            value, back = diffc.vjp(lambda p: objective(p, batch), params)
+            return value, *back(batch["ct"])
+
+        return {
+            "pullback": pullback,
+            "forward": lambda params, batch: (objective(params, batch), {}),
+            "update": lambda params, batch: (0.0, batch),
+        }.get(self.kind) or diffc.value_and_grad(objective)
 
     def reset(self) -> None:
         self.params = self.initial
@@ -43,7 +59,7 @@ class Diffc(Peer):
         self.params, self.state = params, state
 
     def evaluate(self, units: int) -> None:
-        """Do values and gradients; at a scalar point the results are made Python floats."""
+        """Do results and gradients; at a scalar point they are made Python floats."""
         gradient, params, batch = self.gradient, self.params, self.batches[0]
         if not self.is_scalar:
             for _ in range(units):
@@ -53,9 +69,9 @@ class Diffc(Peer):
             value, grads = gradient(params, batch)
             self.result = float(value), float(grads["x"]), float(grads["z"])
 
-    def value_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
+    def result_and_gradient(self) -> tuple[Any, dict[str, np.ndarray]]:
         value, grads = self.gradient(self.initial, self.batches[0])
-        return float(value), {k: np.asarray(g) for k, g in grads.items()}
+        return np.asarray(value), {k: np.asarray(g) for k, g in grads.items()}
 
     def parameters(self) -> dict[str, np.ndarray]:
         return self.params
@@ -65,8 +81,6 @@ class DiffcScan(Diffc):
     """`diffc.scan` over the minibatches of an epoch, or over ten steps on one batch."""
 
     def prepare(self) -> None:
-        if not hasattr(diffc, "scan"):
-            raise ImportError("this diffc has no scan")
         super().prepare()
         if len(self.batches) == 1:
             self.units_per_call = 10

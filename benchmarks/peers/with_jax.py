@@ -1,11 +1,15 @@
 """JAX: `jax.jit` of a whole step, and `lax.scan` over steps or layers.
 
-The sigmoid is `jax.nn.sigmoid`: the gradient of `1 / (1 + exp(-x))` is not finite in float32.
+The sigmoid is `jax.nn.sigmoid`: the gradient of `1 / (1 + exp(-x))` is not finite in float32. Cross
+entropy and attention are in the library's terms, as those are faster (its own function for
+attention is slower); small matrices are multiplied by broadcasting where that is faster.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +23,29 @@ from benchmarks.workloads import definitions, objective_of
 STEPS_PER_CALL = 10
 
 
-def lecture_net(p, b):
-    d = jax.nn.sigmoid(b["x"] @ p["w1"]) @ p["w2"] - b["y"]
-    return jnp.sum(d * d)
+def cross_entropy(z, y):
+    return jnp.mean(jax.nn.logsumexp(z, axis=1) - jnp.take_along_axis(z, y[:, None], axis=1)[:, 0])
 
 
-FORMS = definitions(jnp, lecture_net=lecture_net)
+def attention(q, k, v):
+    t, e = q.shape[-2:]
+    s = jnp.einsum("bhqe,bhke->bhqk", q, k) * (1.0 / math.sqrt(e))
+    w = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((t, t), dtype=bool)), s, -1e30))
+    return jnp.einsum("bhqk,bhke->bhqe", w, v)
+
+
+def products(p, b):
+    if p["x"].shape[-1] < 4:
+        return p["x"] @ p["y"]
+    return jnp.sum(p["x"][:, :, :, None] * p["y"][:, None], axis=2)
+
+
+def segment_sum(rows, segments, count):
+    return jax.ops.segment_sum(rows, segments, num_segments=count)
+
+
+OWN = {f.__name__: f for f in (cross_entropy, attention, products, segment_sum)}
+FORMS = definitions(jnp, sigmoid=jax.nn.sigmoid, scan=lax.scan, **OWN)
 
 
 class Jax(Peer):
@@ -33,7 +54,7 @@ class Jax(Peer):
     def prepare(self) -> None:
         jax.config.update("jax_enable_x64", self.workload.dtype == "float64")
         self.batches = [to_jax(b) for b in self.batches]
-        gradient = jax.value_and_grad(self.form())
+        gradient = self.derivative(self.form())
         self.gradient = jax.jit(gradient)
 
         def step(params, state, batch):
@@ -43,6 +64,19 @@ class Jax(Peer):
 
         self.body = step
         self.step = jax.jit(step, donate_argnums=(0, 1))
+
+    def derivative(self, objective):
+        """Return the function of params and batch that gives result and gradient."""
+
+        def pullback(params, batch):
+            value, back = jax.vjp(lambda p: objective(p, batch), params)
+            return value, *back(batch["ct"])
+
+        return {
+            "pullback": pullback,
+            "forward": lambda params, batch: (objective(params, batch), {}),
+            "update": lambda params, batch: (0.0, batch),
+        }.get(self.kind) or jax.value_and_grad(objective)
 
     def form(self):
         """Return the objective to differentiate."""
@@ -74,7 +108,7 @@ class Jax(Peer):
         self.params, self.state = params, state
 
     def evaluate(self, units: int) -> None:
-        """Do values and gradients; one at a time, so that no two are alive at once."""
+        """Do results and gradients; one at a time, so that no two are alive at once."""
         gradient, params, batch = self.gradient, self.params, self.batches[0]
         if self.is_scalar:
             for _ in range(units):
@@ -84,9 +118,9 @@ class Jax(Peer):
         for _ in range(units):
             jax.block_until_ready(gradient(params, batch))
 
-    def value_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
+    def result_and_gradient(self) -> tuple[Any, dict[str, np.ndarray]]:
         value, grads = self.gradient(self.params_at_start(), self.batches[0])
-        return float(value), self.disown({k: np.asarray(g) for k, g in grads.items()})
+        return np.asarray(value), self.disown({k: np.asarray(g) for k, g in grads.items()})
 
     def params_at_start(self) -> dict:
         return self.initial if self.is_scalar else to_jax(self.own(self.initial))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from benchmarks import optimizers
-from benchmarks.by_hand import BY_HAND
+from benchmarks import by_hand, optimizers
 from benchmarks.peers.base import Peer
 
 
 class InPlace(Peer):
-    """Any value and gradient in NumPy arrays, with an optimizer in place."""
+    """Any result and gradient in NumPy arrays, with an optimizer in place."""
 
     def reset(self) -> None:
         if self.optimizer is None:
@@ -28,9 +29,8 @@ class InPlace(Peer):
                     optimizers.update_in_place(optimizer, self.params, grads, self.state)
         self.result = value, grads
 
-    def value_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
-        value, grads = self.gradient(self.initial, self.batches[0])
-        return float(value), grads
+    def result_and_gradient(self) -> tuple[Any, dict[str, np.ndarray]]:
+        return self.gradient(self.initial, self.batches[0])
 
     def parameters(self) -> dict[str, np.ndarray]:
         return self.params
@@ -40,4 +40,4 @@ class ByHand(InPlace):
     """Forward and backward passes written by hand."""
 
     def prepare(self) -> None:
-        self.gradient = BY_HAND[self.objective.__name__]
+        self.gradient = by_hand.of(self.workload)

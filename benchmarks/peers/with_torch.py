@@ -3,94 +3,36 @@
 Compiled as one graph, updates included, a step is faster where the calls weigh; compiled loss and
 fused optimizer, where the layouts of the library's kernels do. Guards, which look at every param on
 every call, are off. The convolution net keeps images and weights in the library's layout (channels
-last in memory).
+last in memory), the recurrent layer its weights transposed.
 """
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from benchmarks import optimizers
+from benchmarks.peers import torch_forms
 from benchmarks.peers.base import Peer
-from benchmarks.workloads import TF
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 torch.set_num_interop_threads(1)
 
 IMAGE_KERNELS = ("c1", "c2")
-
-
-def lecture_net(p, b):
-    d = torch.sigmoid(b["x"] @ p["w1"]) @ p["w2"] - b["y"]
-    return (d * d).sum()
-
-
-def mlp3(p, b):
-    h = F.relu(torch.addmm(p["b0"], b["x"], p["w0"]))
-    h = F.relu(torch.addmm(p["b1"], h, p["w1"]))
-    return F.cross_entropy(torch.addmm(p["b2"], h, p["w2"]), b["y"])
-
-
-def residual_mlp(p, b, layers=50):
-    h = torch.addmm(p["bin"], b["x"], p["win"])
-    for i in range(layers):
-        u = F.layer_norm(h, h.shape[-1:], p[f"g{i}"], p[f"s{i}"], 1e-5)
-        u = F.gelu(torch.addmm(p[f"ba{i}"], u, p[f"wa{i}"]), approximate="tanh")
-        h = h + torch.addmm(p[f"bb{i}"], u, p[f"wb{i}"])
-    return F.cross_entropy(torch.addmm(p["bout"], h, p["wout"]), b["y"])
-
-
-def transformer(p, b):
-    n, t, d, heads = TF["batch"], TF["time"], TF["d"], TF["heads"]
-    h = (F.embedding(b["x"], p["tok"]) + p["pos"]).reshape(n * t, d)
-    for i in range(TF["layers"]):
-        u = F.layer_norm(h, (d,), p[f"g1_{i}"], p[f"s1_{i}"], 1e-5)
-        u = torch.addmm(p[f"bqkv{i}"], u, p[f"wqkv{i}"])
-        q, k, v = u.reshape(n, t, 3, heads, d // heads).permute(2, 0, 3, 1, 4)
-        a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        a = a.transpose(1, 2).reshape(n * t, d)
-        h = h + torch.addmm(p[f"bo{i}"], a, p[f"wo{i}"])
-        u = F.layer_norm(h, (d,), p[f"g2_{i}"], p[f"s2_{i}"], 1e-5)
-        u = F.gelu(torch.addmm(p[f"b1_{i}"], u, p[f"w1_{i}"]), approximate="tanh")
-        h = h + torch.addmm(p[f"b2_{i}"], u, p[f"w2_{i}"])
-    z = F.layer_norm(h, (d,), p["gf"], p["sf"], 1e-5) @ p["head"]
-    return F.cross_entropy(z, b["y"].reshape(n * t))
-
-
-def conv_net(p, b):
-    h = F.max_pool2d(F.relu(F.conv2d(b["x"], p["c1"], p["d1"], padding=1)), 2)
-    h = F.max_pool2d(F.relu(F.conv2d(h, p["c2"], p["d2"], padding=1)), 2)
-    flat = h.permute(0, 2, 3, 1).reshape(len(h), -1)
-    return F.cross_entropy(torch.addmm(p["b"], flat, p["w"]), b["y"])
-
-
-def w8(p, b):
-    xz, lx = p["x"] * p["z"], torch.log(p["x"])
-    return torch.sum(torch.exp(xz) + xz / lx + torch.sin(lx) / xz)
-
-
-def deep_chain(p, b, layers=200):
-    h = b["x"]
-    for i in range(layers):
-        h = h + 0.1 * torch.tanh(torch.addmm(p[f"b{i}"], h, p[f"w{i}"]))
-    return torch.mean(h * h)
-
-
-FORMS = {
-    f.__name__: f for f in (lecture_net, mlp3, residual_mlp, transformer, conv_net, w8, deep_chain)
-}
+TRANSPOSED = ("wx", "wh")
 
 
 class Torch(Peer):
     """Eager: loss, `backward`, a fused optimizer."""
 
+    forms = torch_forms.FORMS
+
     def prepare(self) -> None:
+        self.loss = self.forms[self.objective.__name__]
         self.batches = [self.batch_to_torch(b) for b in self.batches]
-        self.loss = FORMS[self.objective.__name__]
         if not self.is_scalar:
             self.start = {k: param_to_torch(k, a) for k, a in self.initial.items()}
             self.params = {k: a.clone().requires_grad_() for k, a in self.start.items()}
@@ -100,7 +42,10 @@ class Torch(Peer):
         result = {k: torch.from_numpy(a.copy()) for k, a in batch.items()}
         if self.objective.__name__ == "conv_net":
             result["x"] = result["x"].permute(0, 3, 1, 2)
-        return {k: a.long() if a.dtype == torch.int32 else a for k, a in result.items()}
+        result = {k: a.long() if a.dtype == torch.int32 else a for k, a in result.items()}
+        if self.loss is torch_forms.graph_net:
+            result["edges"] = torch_forms.edges(result)
+        return result
 
     def reset(self) -> None:
         if self.optimizer is None:
@@ -108,7 +53,7 @@ class Torch(Peer):
         with torch.no_grad():
             for k, a in self.start.items():
                 self.params[k].copy_(a)
-                self.params[k].grad = None
+                self.params[k].grad = self.batches[0][k] if self.kind == "update" else None
         self.updates = optimizer_of(self.optimizer, self.leaves)
 
     def run(self, units: int) -> None:
@@ -118,16 +63,29 @@ class Torch(Peer):
             return
         if self.optimizer is None:
             for _ in range(units):
-                value = self.loss(self.params, self.batches[0])
-                self.result = value, torch.autograd.grad(value, self.leaves)
+                self.result = self.evaluate(self.batches[0])
             return
         loss, params, updates = self.loss, self.params, self.updates
+        if self.kind == "update":
+            for _ in range(units):
+                updates.step()
+            return
         for _ in range(units):
             for batch in self.batches:
                 updates.zero_grad(set_to_none=True)
                 value = loss(params, batch)
                 value.backward()
                 updates.step()
+
+    def evaluate(self, batch: dict) -> tuple[Any, tuple]:
+        """Return the result and the gradients by the leaves, if the workload has any."""
+        if self.kind == "update":
+            return torch.zeros(()), tuple(batch.values())
+        if self.kind == "forward":
+            with torch.no_grad():
+                return self.loss(self.params, batch), ()
+        value = self.loss(self.params, batch)
+        return value, torch.autograd.grad(value, self.leaves, batch.get("ct"))
 
     def scalar_call(self) -> tuple[float, list[float]]:
         params = {
@@ -137,25 +95,33 @@ class Torch(Peer):
         value = self.loss(params, self.batches[0])
         return value.item(), [g.item() for g in torch.autograd.grad(value, list(params.values()))]
 
-    def value_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
+    def result_and_gradient(self) -> tuple[Any, dict[str, np.ndarray]]:
         if self.is_scalar:
             value, grads = self.scalar_call()
             return value, dict(zip(self.initial, map(np.asarray, grads), strict=True))
         self.reset()
-        value = self.loss(self.params, self.batches[0])
-        grads = torch.autograd.grad(value, self.leaves)
-        return value.item(), {k: to_numpy(k, g) for k, g in zip(self.params, grads, strict=True)}
+        value, grads = self.evaluate(self.batches[0])
+        names = self.params if self.kind != "forward" else ()
+        return value.detach().numpy(), named(dict(zip(names, grads, strict=True)))
 
     def parameters(self) -> dict[str, np.ndarray]:
-        return {k: to_numpy(k, a) for k, a in self.params.items()}
+        return named(self.params)
+
+
+class TorchLoop(Torch):
+    """Eager, with a loop over time steps instead of the library's recurrent layer."""
+
+    forms = torch_forms.COMPILED
 
 
 class TorchCompile(Torch):
     """`torch.compile` of a whole step in one graph; params and state change in place."""
 
+    forms = torch_forms.COMPILED
+
     def prepare(self) -> None:
         super().prepare()
-        gradient = torch.func.grad_and_value(self.loss)
+        gradient = self.derivative(self.loss)
 
         def step(params, state, batch):
             grads, value = gradient(params, batch)
@@ -170,6 +136,19 @@ class TorchCompile(Torch):
         self.gradient, self.step = compiled(gradient), compiled(step)
         if not self.is_scalar:
             self.params = {k: a.clone() for k, a in self.start.items()}
+
+    def derivative(self, loss):
+        """Return the function of params and batch that gives gradient and result."""
+
+        def pullback(params, batch):
+            value, back = torch.func.vjp(lambda p: loss(p, batch), params)
+            return back(batch["ct"])[0], value
+
+        return {
+            "pullback": pullback,
+            "forward": lambda params, batch: ({}, loss(params, batch)),
+            "update": lambda params, batch: (batch, torch.zeros(())),
+        }.get(self.kind) or torch.func.grad_and_value(loss)
 
     def reset(self) -> None:
         if self.optimizer is None:
@@ -203,15 +182,17 @@ class TorchCompile(Torch):
         grads, value = self.gradient(params, self.batches[0])
         return value.item(), [g.item() for g in grads.values()]
 
-    def value_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
+    def result_and_gradient(self) -> tuple[Any, dict[str, np.ndarray]]:
         if self.is_scalar:
-            return super().value_and_gradient()
+            return super().result_and_gradient()
         grads, value = self.gradient(self.start, self.batches[0])
-        return value.item(), {k: to_numpy(k, g) for k, g in grads.items()}
+        return value.numpy(), named(grads)
 
 
 class TorchCompileLoss(Torch):
     """`torch.compile` of the loss, forward and backward; a fused optimizer."""
+
+    forms = torch_forms.COMPILED
 
     def prepare(self) -> None:
         super().prepare()
@@ -227,14 +208,22 @@ def compiled(function):
 def param_to_torch(name: str, a: np.ndarray) -> torch.Tensor:
     """Copy a param to the library's layout."""
     tensor = torch.from_numpy(a.copy())
-    if name not in IMAGE_KERNELS:
-        return tensor
-    return tensor.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+    if name in TRANSPOSED:
+        return tensor.T.contiguous()
+    if name in IMAGE_KERNELS:
+        return tensor.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+    return tensor
+
+
+def named(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Undo `param_to_torch` for params or gradients by name."""
+    return {k: to_numpy(k, a) for k, a in tensors.items()}
 
 
 def to_numpy(name: str, a: torch.Tensor) -> np.ndarray:
-    """Undo `param_to_torch`."""
     array = a.detach().numpy()
+    if name in TRANSPOSED:
+        return array.T
     return array.transpose(2, 3, 1, 0) if name in IMAGE_KERNELS else array
 
 

@@ -18,7 +18,7 @@ def reference():
 @pytest.fixture
 def answer():
     peer = ByHand(NAME, WORKLOADS[NAME], *inputs.draw(NAME))
-    value, grads = peer.value_and_gradient()
+    value, grads = peer.result_and_gradient()
     peer.run(1)
     return {"value": value, "grads": grads, "after": peer.parameters()}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import inputs, workloads
+from benchmarks import inputs, objectives, workloads
 from benchmarks.workloads import WORKLOADS
 
 
@@ -30,9 +30,32 @@ def test_digits_is_an_epoch_of_28_steps_without_repetition():
 
 @pytest.mark.parametrize("name", list(WORKLOADS))
 def test_params_have_the_dtype_of_the_workload(name):
-    params, _ = inputs.draw(name)
+    params, batches = inputs.draw(name)
     dtypes = {np.asarray(a).dtype.name for a in params.values()}
     assert dtypes == {WORKLOADS[name].dtype}
+    drawn = {a.dtype.name for b in batches for a in b.values()}
+    assert drawn <= {"int32", WORKLOADS[name].dtype}
+
+
+@pytest.mark.parametrize("name", [k for k, w in WORKLOADS.items() if w.kind == "pullback"])
+def test_a_pullback_has_a_cotangent_of_its_result(name):
+    params, (batch,) = inputs.draw(name)
+    if name == "attention_2048":
+        params, batch = ({k: a[..., :9, :] for k, a in d.items()} for d in (params, batch))
+    result = WORKLOADS[name].objective(params, batch)
+    assert (result.shape, result.dtype) == (batch["ct"].shape, batch["ct"].dtype)
+
+
+def test_a_loop_is_what_the_libraries_call_scan():
+    def step(carry, each):
+        x, y = each
+        return carry + x, (carry * y).sum()
+
+    xs = np.arange(6.0).reshape(3, 2), np.ones((3, 2))
+    carry, ys = objectives.scan(step, np.zeros(2), xs)
+    np.testing.assert_array_equal(carry, [6.0, 9.0])
+    np.testing.assert_array_equal(ys, [0.0, 1.0, 6.0])
+    assert objectives.scan(lambda c, _: (c + 1, None), 0, None, length=4) == (4, None)
 
 
 def test_definitions_run_on_another_namespace():
@@ -49,4 +72,4 @@ def test_definitions_run_on_another_namespace():
     value = objective(params, batches[0])
     assert Counting.calls > 0
     assert value == pytest.approx(np.log(10.0), rel=1e-2)  # all logits near zero: relu was replaced
-    assert workloads.np is np
+    assert objectives.np is np

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import diffc
 import diffc.ops
-from benchmarks import workloads as defined
+from benchmarks import data, objectives
 from diffc.errors import ExecutionError, UsageError
 from diffc.programs import GraphProgram
 from diffc.runtime import pool
@@ -57,14 +57,14 @@ def test_every_op(shared_anyway, monkeypatch, op):
 
 
 SMALL = {
-    "lecture_net": lambda rng: defined.make_lecture_net("float64")(rng),
+    "lecture_net": lambda rng: data.make_lecture_net("float64")(rng),
     "mlp3": lambda rng: (
-        defined.dense(rng, [40, 64, 32, 10]),
-        [{"x": defined.normal(rng, "float32", 70, 40), "y": rng.integers(0, 10, 70)}],
+        data.dense(rng, [40, 64, 32, 10]),
+        [{"x": data.normal(rng, "float32", 70, 40), "y": rng.integers(0, 10, 70)}],
     ),
-    "residual_mlp": lambda rng: defined.make_residual(rng, layers=3, d=16),
-    "deep_chain": lambda rng: defined.make_chain(rng, layers=4, d=32, batch=24),
-    "transformer": lambda rng: defined.make_transformer(rng),
+    "residual_mlp": lambda rng: data.make_residual(rng, layers=3, d=16),
+    "deep_chain": lambda rng: data.make_chain(rng, layers=4, d=32, batch=24),
+    "transformer": lambda rng: data.make_transformer(rng),
 }
 
 
@@ -73,12 +73,12 @@ def test_workloads(shared_anyway, monkeypatch, name):
     """A step of training, shares as small as can be and as they are chosen."""
     small = {"d": 24, "heads": 2, "time": 12, "batch": 3, "vocabulary": 40}
     for key, size in small.items():
-        monkeypatch.setitem(defined.TF, key, size)
+        monkeypatch.setitem(objectives.TF, key, size)
     params, batches = SMALL[name](np.random.default_rng(3))
     layers = {"residual_mlp": {"layers": 3}, "deep_chain": {"layers": 4}}.get(name, {})
 
     def objective(p, b):
-        return getattr(defined, name)(p, b, **layers)
+        return getattr(objectives, name)(p, b, **layers)
 
     def step():
         function = diffc.jit(diffc.value_and_grad(objective))
