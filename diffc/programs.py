@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from diffc.codegen.loops.failure import is_atomic
 from diffc.errors import InternalError
 from diffc.ir.aval import DTYPES, Aval
 from diffc.ir.graph import Graph
@@ -62,7 +61,6 @@ def make_executable(
         guard_regions=module.guards,
         work=work_of(graph),
         threads=threads,
-        shelters=not is_atomic(module),
     )
 
 

@@ -95,8 +95,6 @@ def _reason(executable: Executable, args_spec: Sequence[Any], out_spec: Any) -> 
     """Why there can be no native entry; empty when there can."""
     if guard.is_enabled():
         return "guard mode copies every operand"
-    if executable.shelters:
-        return "inputs are written through copies, as a run may fail halfway"
     missing = abi.unsupported()
     if missing:
         return missing

@@ -128,8 +128,6 @@ class Executable:
             them only the arena's ends are guarded.
         work: How many elements the program touches, roughly; the native entry keeps the GIL for
             little work.
-        shelters: A run may fail when it has written to inputs already: it works on copies of
-            these, which arrive only when it has succeeded.
         threads: How many threads may share a kernel; 0: as many as the pool is set to.
 
     Attributes:
@@ -149,7 +147,6 @@ class Executable:
         writebacks: Sequence[Writeback] = (),
         guard_regions: Sequence[tuple[int, int]] = (),
         work: int = 0,
-        shelters: bool = False,
         threads: int = 0,
     ) -> None:
         self.library = library
@@ -162,7 +159,6 @@ class Executable:
         self.captured = tuple(captured)
         self.guard_regions = tuple(guard_regions)
         self.work = work
-        self.shelters = shelters
         self.threads = threads
         self.pool = ArenaPool(arena_bytes)
         self.entry_kind: Literal["native", "python"] = "python"
@@ -265,7 +261,6 @@ class Executable:
         """The operands in the layout that the program wants, written ones free of overlap."""
         if len(leaves) != len(self.inputs):
             raise UsageError(f"{self.symbol} takes {len(self.inputs)} arrays, got {len(leaves)}")
-        written = set(self.written)
         written, returned = set(self.written), self.returned
         operands = [
             _Operand(index, spec, value, index in written, index in returned)
@@ -275,9 +270,6 @@ class Executable:
         ]
         if written:
             _separate(operands)
-        if self.shelters:
-            for index in written:
-                operands[index].shelter()
         return operands
 
     def _run_plain(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> int:
@@ -376,11 +368,6 @@ class _Operand:
         if self.is_written:
             self.result = self.data
             self._owner = None
-
-    def shelter(self) -> None:
-        """Lets the program write to a copy, which `write_back` carries to the caller's array."""
-        if self._owner is not None and self.data.ctypes.data == self._owner.ctypes.data:
-            self.data = np.array(self.data, order="C", copy=True)
 
     def write_back(self) -> None:
         """Carries what the program wrote to the caller's array, where it wrote to a copy."""

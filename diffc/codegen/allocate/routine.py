@@ -97,6 +97,11 @@ class Allocator:
                 self.known[current] = _Routine(self, current).build()
         return self.known[program]
 
+    def run_apart(self, program: Program) -> Allocated:
+        """The program allocated once more, donated inputs written at the end only."""
+        self.names.discard(self.known[program].routine.name)
+        return _Routine(self, program, apart=True).build()
+
     def constant(self, data: bytes) -> Address:
         """The place of constant data."""
         return Address("constant", self.constants.setdefault(data, len(self.constants)))
@@ -129,11 +134,11 @@ class Allocator:
 class _Routine:
     """One program being allocated."""
 
-    def __init__(self, allocator: Allocator, program: Program) -> None:
+    def __init__(self, allocator: Allocator, program: Program, apart: bool = False) -> None:
         self.allocator = allocator
         self.program = program
         taken = {callee: allocator.known[callee].taken for callee in callees(program)}
-        self.sharing: Sharing = share(program, allocator.kernels, taken, allocator.overlap)
+        self.sharing: Sharing = share(program, allocator.kernels, taken, allocator.overlap, apart)
         self.workspaces: dict[int, list[Workspace]] = {}
         self.offsets: dict[Slot, int] = {}
         self.copies: list[tuple[str, str, int]] = []

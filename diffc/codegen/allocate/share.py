@@ -78,6 +78,7 @@ def share(
     kernels: Mapping[Kernel, LoopKernel],
     taken: Mapping[Program, frozenset[int]],
     overlap: Overlap | None = None,
+    apart: bool = False,
 ) -> Sharing:
     """Decides what shares memory.
 
@@ -86,12 +87,13 @@ def share(
         kernels: its kernels as nests.
         taken: for each of its callees, the outputs that lie in an input that was offered.
         overlap: remembers what it learned of the kernels.
+        apart: donated inputs are written at the end only.
 
     Raises:
         InternalError: a value is read before it is written, or written twice; or an input is
             donated to an output of another size, or to two.
     """
-    return _Sharer(program, kernels, taken, overlap or Overlap()).run()
+    return _Sharer(program, kernels, taken, overlap or Overlap(), apart).run()
 
 
 class _Sharer:
@@ -101,7 +103,9 @@ class _Sharer:
         kernels: Mapping[Kernel, LoopKernel],
         taken: Mapping[Program, frozenset[int]],
         overlap: Overlap,
+        apart: bool,
     ) -> None:
+        self.apart = apart
         self.taken = taken
         self.program = program
         self.kernels = kernels
@@ -152,7 +156,7 @@ class _Sharer:
             raise InternalError(f"{target.name} does not fit in the donated {source.name}")
         slot = self.sharing.slots[target]
         node = self.program.nodes[slot.first]
-        if self._may_take(node, slot.first, target, source):
+        if not self.apart and self._may_take(node, slot.first, target, source):
             slot.home = Address("input", given)
             self.sharing.donated[output] = "in place"
             if source in reads_of(node) and not isinstance(node, Copy):

@@ -3,7 +3,7 @@
 A step may fail when a kernel below it checks indices. ``stops`` says where the entry has to look at
 the status: before a step that writes to an input, if something may have failed since. Where one
 step may fail after another one (or itself) has written to an input, looking doesn't help:
-``is_atomic`` is false, and whoever runs the program works on copies.
+``is_atomic`` is false, and the module has to be allocated in another way.
 """
 
 from __future__ import annotations
