@@ -30,10 +30,13 @@ test: check
 deep: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --deep
 
-# The peers live in an environment of their own.
+# The peers live in an environment of their own; tables and figures go to bench-output.
 bench:
 	$(PYTHON) benchmarks/setup.py
-	.venv-bench/bin/python -m benchmarks run
+	.venv-bench/bin/python -m benchmarks run \
+	    --markdown bench-output/workloads.md --json bench-output/workloads.json
+	.venv-bench/bin/python -m benchmarks contractions \
+	    --markdown bench-output/contractions.md --json bench-output/contractions.json
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks run | cold | list`."""
+"""The command line: `python -m benchmarks run | contractions | cold | list`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from benchmarks import cold, driver, peers, report
+from benchmarks import cold, contractions, driver, peers, report
 from benchmarks.table import table
 from benchmarks.workloads import WORKLOADS
 
-COLD_PEERS = [p for p in peers.PEERS if not p.endswith("_scan")]
+COLD_PEERS = [p for p in peers.PEERS if not p.endswith(("_scan", "_loop"))]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,12 +23,19 @@ def parser() -> argparse.ArgumentParser:
     names = list(WORKLOADS)
     run.add_argument("--workloads", nargs="+", choices=names, default=names, metavar="NAME")
     run.add_argument("--baseline", choices=peers.PEERS, default="diffc", metavar="PEER")
-    run.add_argument("--chunk-ms", type=float, default=30.0, help="length of a chunk")
-    run.add_argument("--rounds", type=int, default=30)
+    products = commands.add_parser("contractions", help="time matrix products of random shapes")
+    products.add_argument("--count", type=int, default=200, help="how many shapes")
+    products.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     start = commands.add_parser("cold", help="fresh process to the first gradient")
     start.add_argument("--rounds", type=int, default=5)
-    for command, chosen in ((run, list(peers.PEERS)), (start, COLD_PEERS)):
-        command.add_argument("--peers", nargs="+", choices=chosen, default=chosen, metavar="PEER")
+    for command, rounds, chunk_ms in ((run, 30, 30.0), (products, 7, 3.0)):
+        command.add_argument("--rounds", type=int, default=rounds)
+        command.add_argument("--chunk-ms", type=float, default=chunk_ms, help="length of a chunk")
+        command.add_argument("--markdown", type=Path, metavar="FILE", help="write a page there")
+    chosen = ((run, peers.PEERS), (products, contractions.PEERS), (start, COLD_PEERS))
+    for command, names in chosen:
+        names = list(names)
+        command.add_argument("--peers", nargs="+", choices=names, default=names, metavar="PEER")
         command.add_argument("--threads", type=int, default=1)
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -40,29 +48,58 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Time the chosen peers on the chosen workloads."""
-    settings = driver.Settings(
+def settings_of(arguments: argparse.Namespace) -> driver.Settings:
+    """Return the settings that the command line asks for."""
+    return driver.Settings(
         threads=arguments.threads,
         rounds=arguments.rounds,
         chunk_seconds=arguments.chunk_ms / 1e3,
         seed=arguments.seed,
     )
+
+
+def write(path: Path | None, text: str) -> None:
+    """Write a file, if one is asked for, and the folder it is in."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def as_text(record: Any) -> str:
+    """Return JSON as it is written to files."""
+    return json.dumps(record, indent=1) + "\n"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Time the chosen peers on the chosen workloads."""
+    settings = settings_of(arguments)
     groups = []
     for name in arguments.workloads:
         groups.append(driver.run_workload(name, arguments.peers, settings, say))
-        if arguments.json:
-            record = report.as_json(groups, settings, arguments.baseline)
-            arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        write(arguments.json, as_text(report.as_json(groups, settings, arguments.baseline)))
+        write(arguments.markdown, report.markdown(groups, settings))
     print(report.text(groups, arguments.baseline))
+
+
+def time_contractions(arguments: argparse.Namespace) -> None:
+    """Time matrix products of random shapes."""
+    settings = settings_of(arguments)
+    found, problems = contractions.measure(
+        arguments.count, arguments.dtype, settings, say, peers=arguments.peers
+    )
+    record = contractions.as_json(found, problems, arguments.dtype, settings)
+    write(arguments.json, as_text(record))
+    text = contractions.text(found, problems)
+    title = f"# Matrix products of {arguments.count} random shapes, {arguments.dtype}"
+    write(arguments.markdown, f"{title}\n\n```text\n{text}\n```\n")
+    print(text)
 
 
 def cold_start(arguments: argparse.Namespace) -> None:
     """Time fresh processes."""
     settings = driver.Settings(threads=arguments.threads, seed=arguments.seed)
     records = cold.measure(arguments.peers, arguments.rounds, settings, say)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(records, indent=1) + "\n")
+    write(arguments.json, as_text(records))
     print(cold.text(records))
 
 
@@ -82,8 +119,9 @@ def main(words: list[str] | None = None) -> None:
     arguments = parser().parse_args(words)
     if arguments.command == "list":
         show_list()
-    else:
-        {"run": run, "cold": cold_start}[arguments.command](arguments)
+        return
+    commands = {"run": run, "contractions": time_contractions, "cold": cold_start}
+    commands[arguments.command](arguments)
 
 
 if __name__ == "__main__":

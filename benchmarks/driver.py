@@ -58,14 +58,14 @@ class Result:
 
 
 class Process:
-    """A worker's process, seen from the driver."""
+    """A worker's process, seen from the driver: a module's own, given words and the cores."""
 
-    def __init__(self, peer: str, workload: str, path: Path, settings: Settings) -> None:
+    def __init__(self, module: str, words: Iterable[str], settings: Settings) -> None:
         self.caches = tempfile.TemporaryDirectory(prefix="bench-cache-")
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         cores = ",".join(map(str, settings.cores))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", peer, workload, str(path), cores],
+            [sys.executable, "-m", module, *words, cores],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -129,7 +129,7 @@ def run_workload(
                     continue
                 result = Result(name, peer)
                 results.append(result)
-                processes[peer] = Process(peer, name, path, settings)
+                processes[peer] = Process("benchmarks.worker", [peer, name, str(path)], settings)
                 admit(result, processes[peer], reference, settings)
                 say(f"{name}: {peer}: {(result.problem or 'agrees').strip().splitlines()[-1]}")
             timed = [r for r in results if not r.problem]

@@ -1,14 +1,17 @@
-"""Results as a table of text and as JSON."""
+"""Results as a table of text, as Markdown and as JSON, and how diffc stands in them."""
 
 from __future__ import annotations
 
 import platform
+import statistics
 from dataclasses import asdict
 from importlib import metadata
+from typing import NamedTuple
 
-from benchmarks import summary
+from benchmarks import peers, summary
 from benchmarks.driver import Result, Settings
-from benchmarks.table import table
+from benchmarks.table import markdown_table, table
+from benchmarks.workloads import NAMED, WORKLOADS
 
 HEADER = (
     "workload",
@@ -54,16 +57,101 @@ def row(result: Result, baseline: Result | None) -> list[str]:
 
 
 def text(groups: list[list[Result]], wished: str) -> str:
-    """Return the table of all workloads, then what went wrong, if anything did."""
+    """Return the table of all workloads, the summary, then what went wrong, if anything did."""
     rows: list[list[str]] = []
     for results in groups:
         baseline = baseline_of(results, wished)
         rows += [row(r, baseline) for r in results]
         rows.append([])
-    problems = [
-        f"{r.workload}: {r.peer}: {r.problem.strip()}" for g in groups for r in g if r.problem
+    parts = [[table(HEADER, rows[:-1])], summarized(groups), problems_of(groups)]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+class Standing(NamedTuple):
+    """diffc on one workload against the best peer; a ratio above 1 means that diffc is faster.
+
+    Of systems with two forms of a workload the faster one counts, diffc's as the peers'.
+    """
+
+    workload: str
+    own: Result
+    best: str  # the peer with the least ratio of medians
+    ratio: float
+    fastest: float  # of the fastest chunks of each
+
+
+def standing(results: list[Result]) -> Standing | None:
+    """Return how diffc stands on a workload; None where it or all peers were not timed."""
+    timed = [r for r in results if r.seconds and not r.problem]
+    forms = [r for r in timed if peers.is_own(r.peer)]
+    others = [r for r in timed if not peers.is_own(r.peer)]
+    if not forms or not others:
+        return None
+    own = min(forms, key=lambda r: statistics.median(r.seconds))
+    ratios = {r.peer: summary.ratio(r.seconds, own.seconds).median for r in others}
+    best = min(ratios, key=ratios.__getitem__)
+    least_own, least = (min(min(r.seconds) for r in some) for some in (forms, others))
+    return Standing(own.workload, own, best, ratios[best], least / least_own)
+
+
+def summarized(groups: list[list[Result]]) -> list[str]:
+    """Return lines: geometric means over the named workloads, and where diffc is slower."""
+    found = [s for s in map(standing, groups) if s is not None]
+    named = [s for s in found if s.workload in NAMED]
+    lines = []
+    if named:
+        medians = statistics.geometric_mean(s.ratio for s in named)
+        fastest = statistics.geometric_mean(s.fastest for s in named)
+        lines.append(
+            f"best peer / diffc, geometric mean of {len(named)} of {len(NAMED)} named workloads: "
+            f"{medians:.2f} by medians of ratios, {fastest:.2f} by fastest chunks"
+        )
+    slower = [
+        f"{s.workload}: {s.best} {s.ratio:.2f}, by fastest chunks {s.fastest:.2f}"
+        for s in sorted(found, key=lambda s: s.ratio)
+        if min(s.ratio, s.fastest) < 1.0
     ]
-    return "\n".join([table(HEADER, rows[:-1]), *([""] if problems else []), *problems])
+    if found:
+        lines.append("slower than the best peer: " + ("" if slower else "none"))
+    return lines + ["  " + line for line in slower]
+
+
+def markdown(groups: list[list[Result]], settings: Settings) -> str:
+    """Return a page: the summary, a row for each workload, what went wrong."""
+    columns = [p for p in peers.PEERS if any(r.peer == p for g in groups for r in g)]
+    columns = [p for p in columns if not peers.is_own(p)]
+    header = ["workload", "unit", "diffc", "best peer / diffc", "fastest chunks", *columns]
+    rows = []
+    for results in groups:
+        place = standing(results)
+        if place is None:
+            continue
+        ratios = {
+            r.peer: f"{summary.ratio(r.seconds, place.own.seconds).median:.2f}"
+            for r in results
+            if r.seconds and not r.problem
+        }
+        seconds = summary.seconds_text(summary.fastest(place.own.seconds))
+        figures = [seconds, f"{place.ratio:.2f}", f"{place.fastest:.2f}"]
+        unit = WORKLOADS[place.workload].unit
+        rows.append([place.workload, unit, *figures, *(ratios.get(p, "") for p in columns)])
+    problems = [f"- {line}" for line in problems_of(groups)]
+    about = ", ".join(f"{k} {v}" for k, v in versions().items())
+    parts = [
+        "# Benchmarks",
+        f"{processor()}, {settings.threads} threads, {settings.rounds} rounds; {about}.",
+        "Times of diffc are of its fastest chunk; ratios are medians over the rounds of a peer's "
+        "time by diffc's: above 1, diffc is faster.",
+        markdown_table(header, rows, left=2),
+        "\n".join(f"- {line.strip()}" for line in summarized(groups)),
+        *(["## Not timed", "\n".join(problems)] if problems else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def problems_of(groups: list[list[Result]]) -> list[str]:
+    """Return what went wrong, a line or more for each result that was not timed."""
+    return [f"{r.workload}: {r.peer}: {r.problem.strip()}" for g in groups for r in g if r.problem]
 
 
 def versions() -> dict[str, str]:

@@ -39,11 +39,16 @@ def ratio(peer: list[float], baseline: list[float]) -> Ratio:
     """
     if len(peer) != len(baseline) or not peer:
         raise ValueError(f"{len(peer)} rounds of a peer, {len(baseline)} of the baseline")
-    ratios = [p / b for p, b in zip(peer, baseline, strict=True)]
-    if len(ratios) == 1:
-        return Ratio(ratios[0], ratios[0], ratios[0])
-    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    low, median, high = quartiles([p / b for p, b in zip(peer, baseline, strict=True)])
     return Ratio(median, low, high)
+
+
+def quartiles(figures: list[float]) -> tuple[float, float, float]:
+    """Return lower quartile, median and upper quartile."""
+    if len(figures) == 1:
+        return figures[0], figures[0], figures[0]
+    low, median, high = statistics.quantiles(figures, n=4, method="inclusive")
+    return low, median, high
 
 
 def seconds_text(seconds: float) -> str:

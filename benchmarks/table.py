@@ -1,4 +1,4 @@
-"""Aligned text tables."""
+"""Tables of aligned text, and of Markdown."""
 
 from __future__ import annotations
 
@@ -28,3 +28,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -
 
     rule = ["-" * w for w in widths]
     return "\n".join(line(row) if row else "" for row in [header, rule, *rows])
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return a table in Markdown; arguments as of `table`, without empty rows."""
+    alignment = ["---" if i < left else "---:" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, alignment, *rows])

@@ -99,18 +99,17 @@ def timed(peer: Peer, units: int) -> float:
     return time.perf_counter() - began
 
 
-REQUESTS = {"start": Worker.start, "check": Worker.check, "chunk": Worker.chunk}
-
-
-def serve(connection: wire.Wire, worker: Worker) -> None:
-    """Answer requests until the driver hangs up or one fails."""
+def serve(connection: wire.Wire, worker: object, requests: tuple[str, ...]) -> None:
+    """Answer requests for methods of a worker until the driver hangs up or one fails."""
     while True:
         try:
             name, *arguments = connection.receive()
         except EOFError:
             return
         try:
-            answer = REQUESTS[name](worker, *arguments)
+            if name not in requests:
+                raise ValueError(f"no request {name!r}")
+            answer = getattr(worker, name)(*arguments)
         except ImportError as error:
             connection.send({"missing": str(error)})
             return
@@ -121,4 +120,5 @@ def serve(connection: wire.Wire, worker: Worker) -> None:
 
 
 if __name__ == "__main__":
-    serve(wire.of_worker(), Worker(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
+    own = Worker(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    serve(wire.of_worker(), own, ("start", "check", "chunk"))

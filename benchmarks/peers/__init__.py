@@ -52,6 +52,11 @@ PEERS = {
 }
 
 
+def is_own(peer: str) -> bool:
+    """Say whether a peer is a form of diffc."""
+    return PEERS[peer].module == "with_diffc"
+
+
 def has_workload(peer: str, workload: str) -> bool:
     """Say whether a peer has a form of a workload."""
     return not PEERS[peer].workloads or workload in PEERS[peer].workloads
