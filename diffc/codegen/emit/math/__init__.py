@@ -78,7 +78,7 @@ FUNCTIONS: Mapping[str, Function] = {
         Function("log10", 1, 2.0, 1.5, 1.5, 1.5),
         Function("log1p", 1, 2.0, 2.0, 2.5, 2.5),
         Function("logistic", 1, 1.5, 1.5, 3.0, 3.0),
-        Function("tanh", 1, 1.5, 3.0, 2.5, 3.5),
+        Function("tanh", 1, 1.5, 1.5, 2.5, 3.5),
         Function("sinh", 1, 2.0, 2.0, 2.5, 2.5),
         Function("cosh", 1, 1.5, 1.5, 2.0, 2.0),
         Function("sin", 1, 1.6, 1.0, 1.5, 1.0),

@@ -99,10 +99,29 @@ class Exponentials(Vector):
             small = self.mul(self.polynomial(z, co.TANH_F32), z)
             small = self.mul_add(small, a, a)
             return self.copysign(self.select(self.compare("ogt", a, 0.625), large, small), x)
-        r, _, low_bits = self.reduce_ln2(twice)
+        return self.copysign(self._tanh_of_half(twice), x)
+
+    def _tanh_of_half(self, x: str) -> str:
+        """tanh(x / 2) = u / (u + 2) with u = expm1(x), for x in [0, 40] (f64).
+
+        Fused targets carry the rounding errors of u, of u + 2 and of the quotient into one
+        correction.
+        """
+        r, _, low_bits = self.reduce_ln2(x)
         power = self.power_of_two(low_bits)
-        em1 = self.mul_add(power, self._expm1_polynomial(r), self.sub(power, 1.0))
-        return self.copysign(self.div(em1, self.add(em1, 2.0)), x)
+        if not self.fused:
+            u = self.mul_add(power, self._expm1_polynomial(r), self.sub(power, 1.0))
+            return self.div(u, self.add(u, 2.0))
+        tail = self.mul(self.mul(r, r), self.polynomial(r, co.EXPM1_F64))
+        p, p_low = self.fast_two_sum(r, tail)
+        u, u_low = self.fast_two_sum(self.sub(power, 1.0), self.mul(power, p))
+        u_low = self.mul_add(power, p_low, u_low)
+        d, d_low = self.two_sum(u, 2.0)
+        inverse = self.div(1.0, d)
+        q = self.mul(u, inverse)
+        rest = self.add(self.neg_mul_add(q, d, u), u_low)
+        rest = self.neg_mul_add(q, self.add(d_low, u_low), rest)
+        return self.mul_add(rest, inverse, q)
 
     def _half_exp_plus_half(self, x: str) -> str:
         """(exp(x) + 1) / 2 for x in [0, 20]; the error may grow with exp(x) (f32).

@@ -75,6 +75,11 @@ class Logarithms(Vector):
         e, m = self.exponent_and_mantissa(x)
         f = self.sub(m, 1.0)
         tail = self._tail(f)
+        if self.fused:
+            y = self._log_base_fused(e, f, tail, per_log, per_octave)
+            if not self.native512:
+                return self._guard(x, y)
+            return self.select(self.compare("oeq", self.abs(e), math.inf), self.add(e, f), y)
         # f and the constant in halves: the leading product is exact.
         mask = ~((1 << (12 if self.is_single else 27)) - 1)
         top = self.from_bits(self.integer_op("and", self.bits(f), mask))
@@ -88,6 +93,19 @@ class Logarithms(Vector):
             tail = self.mul_add(e, octave_low, tail)
         total, error = self.fast_two_sum(self.mul(e, octave), lead)
         return self._guard(x, self.add(total, self.add(error, tail)))
+
+    def _log_base_fused(
+        self, e: str, f: str, tail: str, per_log: Fraction, per_octave: Fraction
+    ) -> str:
+        """The sum e `per_octave` + (f + tail) `per_log`, its leading parts exact."""
+        high, low = split(per_log, self.scalar, 53)
+        lead, lost = self.two_product(f, high)
+        rest = self.mul_add(tail, high, self.mul_add(f, low, lost))
+        octave, octave_low = split(per_octave, self.scalar, 41)
+        if octave_low:
+            rest = self.mul_add(e, octave_low, rest)
+        total, error = self.fast_two_sum(self.mul(e, octave), lead)
+        return self.add(total, self.add(error, rest))
 
     def _log_base_quick(
         self, x: str, per_log: Fraction, per_octave: Fraction, slope: Sequence[float]
