@@ -268,6 +268,9 @@ def vmap(
 
     Returns:
         A function of arrays with the mapped axis, written for the whole batch: it has no loop.
+        Where what chooses a branch differs within the batch, all branches are computed; where the
+        test of a loop does, it runs until the last element is done. The ``notes`` of the compiled
+        function name such lines.
 
     Raises:
         ShapeError: mapped axes differ in length, or an argument has no such axis.

@@ -18,6 +18,7 @@ from diffc.arguments import Static, arguments_of, places
 from diffc.codegen.allocate import Memory
 from diffc.errors import UsageError
 from diffc.ir.graph import Graph
+from diffc.ir.note import Note
 from diffc.leaves import (
     Leaf,
     abstract_leaf,
@@ -33,7 +34,18 @@ from diffc.programs import KINDS, make_executable
 from diffc.runtime import pool
 from diffc.runtime.entry import native_entry
 from diffc.runtime.executable import Executable
-from diffc.trace import Abstract, Captured, Traced, Tracer, active, emit, kinks, line, trace_flat
+from diffc.trace import (
+    Abstract,
+    Captured,
+    Traced,
+    Tracer,
+    active,
+    current,
+    emit,
+    kinks,
+    line,
+    trace_flat,
+)
 from diffc.trace.run import name_of, parameter_names
 from diffc.trace.tracer import read, write
 
@@ -130,6 +142,15 @@ class Compiled:
     def timings(self) -> dict[str, float]:
         """Seconds that each stage took."""
         return self.compilation.timings()
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What there is to say of the code: each a ``message`` and the user's ``location``.
+
+        A choice between branches of which a batch computes all, a loop in which its elements wait
+        for each other.
+        """
+        return self.compilation.notes
 
     @property
     def has_moving_captures(self) -> bool:
@@ -324,6 +345,7 @@ class Jitted:
             trace_seconds=seconds,
             until=until,
             rules=None if rules is None else tuple(rules),
+            notes=traced.notes,
         )
 
     def _compile(self, bound: Bound) -> Compiled:
@@ -417,6 +439,7 @@ class Jitted:
             )
             if not traced.captured and not traced.effects:
                 self._traced[key] = traced
+        current().note(traced.notes)
         hidden = [c.array if c.tracer is None else c.tracer for c in traced.captured]
         results = emit("call", *bound.leaves, *hidden, regions=(traced.graph,))
         for i, value in zip(traced.written, results[traced.num_results :], strict=False):

@@ -26,6 +26,7 @@ from diffc.errors import DiffcError, InternalError, UsageError
 from diffc.ir.check import check
 from diffc.ir.graph import Graph, prune
 from diffc.ir.keys import structural_key
+from diffc.ir.note import Note
 from diffc.ir.text import print_graph
 from diffc.optimize import Outlined, compact
 from diffc.plan.plan import plan
@@ -84,10 +85,15 @@ class Compilation:
     target: Target
     stages: dict[str, Stage] = field(default_factory=dict)
     outlined: list[Outlined] = field(default_factory=list)
+    notes: tuple[Note, ...] = ()
 
     def report(self) -> str:
-        """What was outlined, as comment lines."""
-        return "".join(f"# outlined {part}\n" for part in self.outlined)
+        """What was outlined, and what there is to note, as comment lines."""
+        return "".join(f"# outlined {part}\n" for part in self.outlined) + self.noted()
+
+    def noted(self) -> str:
+        """What transforms had to say of the user's code, as comment lines."""
+        return "".join(f"# note: {note}\n" for note in self.notes)
 
     def stage(self, name: str) -> Stage:
         """A stage by name.
@@ -138,6 +144,7 @@ def compile_graph(
     until: str = "asm",
     rules: tuple[str, ...] | None = None,
     target: Target | None = None,
+    notes: tuple[Note, ...] = (),
 ) -> Compilation:
     """Runs all stages on a traced graph.
 
@@ -150,15 +157,19 @@ def compile_graph(
         until: the last stage to run.
         rules: the only rewrite rules to use (default: all that are on).
         target: the CPU (default: the host's).
+        notes: what there is to say of the user's code; the texts of graphs end with it.
 
     Raises:
         InternalError: a stage failed; it names the stage and the user's line.
     """
     target = target or host()
     symbol = "diffc_" + "".join(c if c.isalnum() else "_" for c in name)
-    result = Compilation(name, symbol, target)
+    result = Compilation(name, symbol, target, notes=notes)
     result.stages["trace"] = Stage(
-        "trace", traced, trace_seconds, lambda: print_graph(traced, locations=True)
+        "trace",
+        traced,
+        trace_seconds,
+        lambda: print_graph(traced, locations=True) + result.noted(),
     )
     for stage_name, value, seconds, text in _run(traced, result, transform, donated, rules, target):
         result.stages[stage_name] = Stage(stage_name, value, seconds, text)
@@ -184,7 +195,12 @@ def _run(
         with clock("transform"):
             graph = prune(transform(compact(traced, only=rules, report=result.outlined)))
     transformed = graph
-    yield "transform", graph, clock.seconds, lambda: print_graph(transformed, locations=True)
+    yield (
+        "transform",
+        graph,
+        clock.seconds,
+        lambda: print_graph(transformed, locations=True) + result.noted(),
+    )
     with clock("optimize"):
         graph = compact(expand(graph, solves=True), only=rules, report=result.outlined)
         check(graph, "optimize")

@@ -8,7 +8,7 @@ from typing import Any
 from diffc import tree
 from diffc.errors import ShapeError, UsageError
 from diffc.leaves import abstract_leaf, as_leaf
-from diffc.trace import Abstract, Tracer, emit, inline, line
+from diffc.trace import Abstract, Tracer, current, emit, inline, line
 from diffc.trace.run import name_of, parameter_names
 from diffc.transformed import Function, Transformed, trace_inner
 from diffc.transforms import batch
@@ -55,6 +55,7 @@ class Vectorized(Transformed):
         out_axes = self._out_axes(inner.traced.out_tree)
         wanted = [axis is not None for axis in out_axes]
         made = batch(inner.graph, mask, size, wanted)
+        current().note(made.notes)
         results = inline(made.graph, [*moved, *inner.hidden])
         outs = inner.traced.out_tree.paths("result")
         placed = [

@@ -17,7 +17,7 @@ from diffc.trace import (  # noqa: F401  # these fill the tables
     statistics,
     ufuncs,
 )
-from diffc.trace.context import ValueNeeded, active
+from diffc.trace.context import ValueNeeded, active, current
 from diffc.trace.location import here, line
 from diffc.trace.run import (
     Abstract,
@@ -40,6 +40,7 @@ __all__ = [
     "ValueNeeded",
     "abstract",
     "active",
+    "current",
     "emit",
     "here",
     "inline",

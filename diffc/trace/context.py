@@ -12,7 +12,7 @@ it is on top of its thread's stack; after that its tracers are leaks.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from diffc.errors import DiffcError, DtypeError, InternalError, TraceError
 from diffc.ir.aval import Aval, aval_of
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Location, Operand, Value
+from diffc.ir.note import Note
 from diffc.ops.declare import Zero
 from diffc.ops.interpret import results_of
 from diffc.ops.registry import find
@@ -122,6 +123,7 @@ class Trace:
         concrete: whether inputs have values, so that the trace may answer questions for values.
         names: names of arrays that may be captured, by the array's id.
         detached: floats that a concrete trace gave away as Python numbers.
+        notes: what transforms had to say of the code, within this trace and inner ones.
     """
 
     __slots__ = (
@@ -137,6 +139,7 @@ class Trace:
         "hidden",
         "name",
         "names",
+        "notes",
         "parent",
     )
 
@@ -153,6 +156,7 @@ class Trace:
         self._outer: dict[Value, Operand] = {}  # inputs that are values of a concrete parent
         self._unknown: set[Value] = set()  # known to depend on an input: no constants
         self.detached: list[Detached] = []
+        self.notes: dict[Note, None] = {}  # an ordered set
         self._local: dict[int, tuple[Any, Cell]] = {}  # id -> (kept alive, local cell)
 
     def emit(
@@ -300,6 +304,14 @@ class Trace:
             outer = self._outer.get(value)
             if outer is not None:
                 self.parent.detach(outer, wanted)
+
+    def note(self, notes: Iterable[Note]) -> None:
+        """Keeps notes, in all the traces around as well; each once."""
+        given = dict.fromkeys(notes)
+        trace: Trace | None = self
+        while trace is not None and given:
+            trace.notes.update(given)
+            trace = trace.parent
 
 
 def sources(value: Value) -> set[Value]:

@@ -13,6 +13,7 @@ from diffc import tree
 from diffc.errors import DiffcError, DtypeError, TraceError, UsageError
 from diffc.ir.aval import Aval, aval, aval_of, dtype_name
 from diffc.ir.graph import Graph, Literal, Operand, Value, prune
+from diffc.ir.note import Note
 from diffc.trace import kinks
 from diffc.trace import operands as o
 from diffc.trace.arguments import argument, default_dtype
@@ -103,6 +104,7 @@ class Traced:
         effects: arrays of the outer trace that were written; see :meth:`apply_effects`.
         in_tree: structure of the arguments; None from :func:`trace_flat`.
         detached: in a concrete trace, floats that became Python numbers.
+        notes: what transforms had to say of the code.
     """
 
     graph: Graph
@@ -114,6 +116,7 @@ class Traced:
     effects: tuple[Tracer, ...] = ()
     in_tree: tree.TreeDef | None = field(default=None, compare=False)
     detached: tuple[Detached, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def num_results(self) -> int:
@@ -192,6 +195,7 @@ def trace(
         traced.effects,
         in_tree,
         traced.detached,
+        traced.notes,
     )
 
 
@@ -271,6 +275,7 @@ def trace_flat(
             tuple(Tracer(cell, cell.value.aval) for cell, _ in effects),
             None,
             tuple(context.detached),
+            tuple(context.notes),
         )
 
     nothing: AbstractContextManager[dict[int, Place]] = nullcontext({})

@@ -4,17 +4,20 @@ Before: ``f(x: f32[3], w: f32[3]) = sum(x * w)``. After, with ``x`` batched by 8
 ``f(x: f32[8,3], w: f32[3]) = sum(x * broadcast(w), axes=[1])``. The batch is the first axis of
 every batched value; what no batched input reaches stays as it is. What an equation becomes is a
 facet of its op; region ops get batched regions. Which carries of a scan are batched is a fixpoint.
+Where a batch can't go one way, the result carries a note that says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from diffc.errors import InternalError
 from diffc.ir.graph import Builder, Eqn, Graph, Operand, prune
+from diffc.ir.note import Note
 from diffc.ops.batching import Batched, from_front, spread_front, to_front
 from diffc.ops.term import GraphTerm
 
@@ -28,13 +31,15 @@ Mask = tuple[bool, ...]
 class Batch:
     """``graph`` on inputs with a batch axis in front, where ``inputs`` says so.
 
-    ``outputs`` says which of its outputs have a batch axis in front.
+    ``outputs`` says which of its outputs have a batch axis in front; ``notes``, where elements go
+    different ways, here and within regions.
     """
 
     graph: Graph
     inputs: Mask
     outputs: Mask
     size: Dim
+    notes: tuple[Note, ...] = ()
 
 
 #: a region op's rule: (builder, eqn, operands, which are batched, size) -> (results, which are
@@ -45,6 +50,16 @@ RegionRule = Callable[
 BATCH_RULES: dict[str, RegionRule] = {}
 
 _BATCHES: WeakKeyDictionary[Graph, dict[tuple[Mask, Mask, Dim], Batch]] = WeakKeyDictionary()
+
+#: the notes of the graph that is being batched; keys, as each is taken once
+_NOTES: ContextVar[dict[Note, None] | None] = ContextVar("notes", default=None)
+
+
+def note(eqn: Eqn, message: str) -> None:
+    """Says something of an equation that is being batched."""
+    notes = _NOTES.get()
+    assert notes is not None, "batching rules run within batch"
+    notes[Note(eqn.loc, message)] = None
 
 
 def batch(
@@ -64,7 +79,14 @@ def batch(
     key = (inputs, wanted, size)
     found = known.get(key)
     if found is None:
-        found = known[key] = _batch(graph, inputs, wanted, size)
+        token = _NOTES.set({})
+        try:
+            found = known[key] = _batch(graph, inputs, wanted, size)
+        finally:
+            _NOTES.reset(token)
+    notes = _NOTES.get()
+    if notes is not None:  # of the graph around
+        notes.update(dict.fromkeys(found.notes))
     return found
 
 
@@ -97,7 +119,7 @@ def _batch(graph: Graph, mask: Mask, wanted: Mask, size: Dim) -> Batch:
         for output, want, on in zip(outputs, wanted, found, strict=True)
     ]
     both = tuple(map(bool.__or__, wanted, found))
-    return Batch(prune(builder.build(outputs)), mask, both, size)
+    return Batch(prune(builder.build(outputs)), mask, both, size, tuple(_NOTES.get() or ()))
 
 
 def _batch_eqn(

@@ -2,7 +2,7 @@
 
 If all elements take the same way, the op stays what it is, with batched regions. If they differ, a
 ``cond`` computes all branches and selects; a ``while`` runs as long as any element wants to, and
-those that are done keep their values.
+those that are done keep their values. Both are noted.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 from diffc.ir.graph import Builder, Eqn, Graph, Operand
 from diffc.ops.batching import spread_front
 from diffc.ops.term import GraphTerm
-from diffc.transforms.batch import BATCH_RULES, Mask, batch
+from diffc.transforms.batch import BATCH_RULES, Mask, batch, note
 
 if TYPE_CHECKING:
     from diffc.ir.index import Dim
 
 Found = tuple[Sequence[Operand], Sequence[bool]]
+
+BRANCHES = "all {} branches of this choice are computed, as what chooses differs within the batch"
+LOOP = "this loop runs until the last element of the batch is done, as its test differs within it"
 
 
 def _batch_cond(
@@ -26,6 +29,7 @@ def _batch_cond(
 ) -> Found:
     index, given = GraphTerm(builder, operands[0]), operands[1:]
     if mask[0]:
+        note(eqn, BRANCHES.format(len(eqn.regions)))
         wanted = [True] * len(eqn.results)
         made = [batch(region, mask[1:], size, wanted).graph for region in eqn.regions]
         found = [builder.inline(graph, given) for graph in made]
@@ -78,6 +82,7 @@ def _batch_while(
     consts = list(operands[tests:first])
     regions = tested, made.graph
     if differ:
+        note(eqn, LOOP)
         consts = [*operands[:tests], *consts]
         params["consts"] = len(consts)
         regions = _any(tested), _where_tested(tested, made.graph, tests, first)

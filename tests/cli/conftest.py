@@ -38,6 +38,7 @@ def gauss(x):
 
 jitted = diffc.jit(gauss)
 slope = diffc.grad(gauss)
+batched = diffc.vmap(lambda p, x: diffc.cond(p, np.sin, np.cos, x))
 
 class Model:
     @staticmethod

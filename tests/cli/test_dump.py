@@ -53,6 +53,15 @@ def test_locations_are_the_users(cli):
     assert "code/m.py:8" in done.out
 
 
+def test_choices_of_a_batch_are_noted(cli):
+    (line,) = (k for k, code in enumerate(FUNCTIONS.splitlines(), 1) if "vmap" in code)
+    for stage in ("trace", "transform", "optimize"):
+        done = cli("dump", "code/m.py:batched", "--args", "bool[4] f32[4]", "--stage", stage)
+        assert (done.status, done.err) == (0, "")
+        assert f"code/m.py:{line}: all 2 branches of this choice are computed" in done.out
+        assert parse(done.out, diffc.ops.table()) is not None
+
+
 def test_only_one_rule(cli):
     common = ("dump", "code/m.py:softmax", "--args", "f32[3]", "--stage", "optimize")
     assert "# fired: softmax x1" in cli(*common).out
