@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffc import tree
-from diffc.control.region import Function, flat, need_function, run_outside
+from diffc.control.region import VALUE, Function, flat, need_arguments, need_function, run_outside
 from diffc.errors import ShapeError, UsageError
 from diffc.leaves import abstract_leaf
 from diffc.trace import Tracer, active, emit, line
@@ -41,12 +41,13 @@ def associative_scan(
         array([1., 3., 3., 5.])
     """
     need_function(function, "the function of associative_scan")
+    need_arguments(function, 2, "the function of associative_scan", "two pytrees like elems")
+    leaves, structure = flat(elems, "elems")
     if not active():
         run = lambda elems: associative_scan(  # noqa: E731  # what is compiled outside a trace
             function, elems, reverse=reverse, axis=axis
         )
         return run_outside(run, function, elems)
-    leaves, structure = flat(elems, "elems")
     arrays = [_as_tracer(leaf) for leaf in leaves]
     if not arrays:
         return elems
@@ -93,10 +94,14 @@ class _Scanner:
         result = self.function(self.structure.build(left), self.structure.build(right))
         found, structure = flat(result, "result")
         if structure is not self.structure:
-            problem = tree.explain_mismatch(self.structure, structure, "result")
+            differs = tree.first_mismatch(self.structure, structure, "result", VALUE)
+            assert differs is not None
+            path, given, back = differs
             raise ShapeError(
-                f"the function of associative_scan changes the structure: {problem}",
+                f"{path} of the function of associative_scan is {back} for elements of which it is "
+                f"{given}",
                 location=line(),
+                hint="return the containers that the elements came in",
             )
         tracers = [_as_tracer(x) for x in found]
         for path, x, y in zip(structure.paths("result"), tracers, left, strict=True):
@@ -142,7 +147,8 @@ def _axes(arrays: Sequence[Tracer], paths: Sequence[str], axis: int) -> list[int
         ndim = x.aval.ndim
         if not -ndim <= axis < ndim:
             raise ShapeError(
-                f"associative_scan names axis {axis} of {path}, which has {ndim} axes",
+                f"associative_scan names axis {axis} of {path}, which has "
+                f"{ndim} {'axis' if ndim == 1 else 'axes'}",
                 location=line(),
             )
         found.append(axis % ndim)

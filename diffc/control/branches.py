@@ -9,10 +9,12 @@ import numpy as np
 
 from diffc import tree
 from diffc.control.region import (
+    VALUE,
     Function,
     fits,
     flat,
     kind_of,
+    need_arguments,
     need_function,
     operand_of,
     refuse_writes,
@@ -28,6 +30,11 @@ from diffc.ir.graph import literal
 from diffc.leaves import abstract_leaf, as_leaf
 from diffc.trace import Traced, Tracer, active, emit, line
 from diffc.trace.run import parameter_names
+
+CHOOSE = (
+    "write a function that gives it (lambda: x); or choose between arrays with "
+    "np.where(condition, a, b)"
+)
 
 #: what Python numbers are that come from all branches
 _WEAK = {"bool": aval("bool"), "int": aval("i64"), "float": aval("f64")}
@@ -62,12 +69,13 @@ def cond(pred: Any, true_fun: Function, false_fun: Function, *operands: Any) -> 
         >>> f(np.array([4.0, 9.0])), f(np.array([-4.0, 1.0]))
         (array([2., 3.]), array([-0.,  0.]))
     """
-    need_function(true_fun, "the true branch of cond")
-    need_function(false_fun, "the false branch of cond")
+    for function, name in ((true_fun, "true"), (false_fun, "false")):
+        need_function(function, f"the {name} branch of cond", CHOOSE)
+        need_operands(function, f"the {name} branch of cond", operands)
+    leaf = as_leaf(pred, "the predicate of cond")
     if not active():
         run = lambda pred, *operands: cond(pred, true_fun, false_fun, *operands)  # noqa: E731  # what is compiled outside a trace
         return run_outside(run, true_fun, pred, *operands)
-    leaf = as_leaf(pred, "the predicate of cond")
     found = abstract_leaf(leaf, "the predicate of cond").aval
     if found is not aval("bool"):
         raise DtypeError(
@@ -84,7 +92,7 @@ def switch(index: Any, branches: Sequence[Function], *operands: Any) -> Any:
     """Runs ``branches[index](*operands)``; an index out of range is moved into it.
 
     Args:
-        index: one integer.
+        index: one integer. Below 0 it is 0, and past the end it is the last.
         branches: functions, at least one; as those of :func:`diffc.cond`.
         operands: pytrees of arrays and numbers.
 
@@ -102,23 +110,36 @@ def switch(index: Any, branches: Sequence[Function], *operands: Any) -> Any:
     functions = list(branches) if isinstance(branches, Sequence) else None
     if not functions:
         raise UsageError(
-            f"switch needs a sequence of functions, found {branches!r:.80}", location=line()
+            "switch needs a sequence of functions, found "
+            + ("one function" if callable(branches) else f"{branches!r:.80}"),
+            location=line(),
+            hint="switch(index, [first, second], operands...)",
         )
     for k, function in enumerate(functions):
-        need_function(function, f"branch {k} of switch")
+        need_function(function, f"branch {k} of switch", CHOOSE)
+        need_operands(function, f"branch {k} of switch", operands)
+    leaf = as_leaf(index, "the index of switch")
     if not active():
         run = lambda index, *operands: switch(index, functions, *operands)  # noqa: E731  # what is compiled outside a trace
         return run_outside(run, functions[0], index, *operands)
-    leaf = as_leaf(index, "the index of switch")
     found = abstract_leaf(leaf, "the index of switch").aval
     if found.shape or kind_of(found) != "int":
         raise DtypeError(
             f"the index of switch is {found}; needs one integer",
             location=line(),
-            hint="convert it with astype(int), or use diffc.cond for a boolean",
+            hint="for one choice for each element, use diffc.vmap"
+            if found.shape
+            else "convert it with astype(int), or use diffc.cond for a boolean",
         )
     names = [f"branch {k}" for k in range(len(functions))]
     return _choose("switch", _index(leaf, found, len(functions)), functions, names, operands)
+
+
+def need_operands(function: Function, what: str, operands: Sequence[Any]) -> None:
+    """Raises unless a branch takes the operands."""
+    count = len(operands)
+    given = "no operands" if not count else f"{count} operand{'s' if count > 1 else ''}"
+    need_arguments(function, count, what, given)
 
 
 def _index(leaf: Any, found: Aval, count: int) -> Any:
@@ -154,7 +175,7 @@ def _choose(
     traceds = []
     for function, name in zip(functions, names, strict=True):
         traced = trace_region(function, bound(function), abstracts, paths)
-        refuse_writes(traced, f"{name} of {what}", "return the new array instead")
+        refuse_writes(traced, f"{name} of {what}", "write into a copy (x.copy()), and return it")
         traceds.append(traced)
     wanted, weak = _agreed(what, traceds, names)
     hidden = united(traceds)
@@ -178,11 +199,16 @@ def _agreed(
     first = traceds[0].out_tree
     for traced, name in zip(traceds, names, strict=True):
         if traced.out_tree is not first:
-            problem = tree.explain_mismatch(first, traced.out_tree, "result")
+            differs = tree.first_mismatch(first, traced.out_tree, "result", VALUE)
+            assert differs is not None
+            path, left, right = differs
+            is_forgotten = path == "result" and "None" in (left, right)
             raise ShapeError(
-                f"{names[0]} and {name} of {what} give different structures: {problem}",
+                f"{path} of {what} is {left} from {names[0]} and {right} from {name}",
                 location=line(),
-                hint="return the same containers from all branches",
+                hint="a branch without `return` gives None; return the same containers from all"
+                if is_forgotten
+                else "return the same containers from all branches",
             )
     wanted: list[Aval] = []
     weak: list[bool] = []
@@ -197,7 +223,9 @@ def _agreed(
                 raise ShapeError(
                     f"{path} of {what} is {agreed} from {other} and {given} from {name}",
                     location=line(),
-                    hint="all branches give the same shapes and dtypes; convert with astype",
+                    hint="all branches give the same shapes; np.broadcast_to and np.pad help"
+                    if agreed.shape != given.shape
+                    else "all branches give the same dtypes; convert with astype",
                 )
         wanted.append(agreed)
         weak.append(not strong)

@@ -8,6 +8,7 @@ from diffc.control.region import (
     Carry,
     Function,
     flat,
+    need_arguments,
     need_function,
     run_outside,
     trace_region,
@@ -39,9 +40,10 @@ def map(function: Function, xs: Any) -> Any:
         array([ 1., 13., 41.])
     """
     need_function(function, "the function of map")
+    need_arguments(function, 1, "the function of map", "one slice of xs, a pytree like xs")
+    slices, xs_tree = flat(xs, "xs")
     if not active():
         return run_outside(lambda xs: map(function, xs), function, xs)
-    slices, xs_tree = flat(xs, "xs")
     steps = length_of(slices, xs_tree.paths("xs"), None, "map")
     rows = [abstract_leaf(x).aval for x in slices]
     ones = [Abstract(a.with_shape(a.shape[1:]), scalar=a.ndim == 1) for a in rows]

@@ -12,6 +12,7 @@ from diffc.control.region import (
     Function,
     flat,
     kind_of,
+    need_arguments,
     need_function,
     operand_of,
     refuse_writes,
@@ -68,13 +69,14 @@ def while_loop(
         >>> float(np.round(diffc.grad(root)(4.0), 10))
         0.25
     """
-    need_function(cond_fun, "the test of while_loop")
-    need_function(body_fun, "the body of while_loop")
+    for function, name in ((cond_fun, "test"), (body_fun, "body")):
+        need_function(function, f"the {name} of while_loop")
+        need_arguments(function, 1, f"the {name} of while_loop", "the carry")
     _need_store(store, slots)
+    leaves, structure = flat(init, "init")
     if not active():
         run = lambda init: while_loop(cond_fun, body_fun, init, slots=slots)  # noqa: E731  # what is compiled outside a trace
         return run_outside(run, body_fun, init)
-    leaves, structure = flat(init, "init")
     carry = Carry(leaves, structure)
 
     def trace(given: list[Abstract]) -> Traced:
@@ -132,11 +134,15 @@ def _need_test(test: Traced) -> None:
     avals = test.graph.output_avals[: test.num_results]
     if avals == (aval("bool"),):
         return
+    if len(avals) != 1:
+        hint = "return the test alone: what else is computed belongs into the body"
+    elif not avals[0].shape:
+        hint = "compare (x > 0); the test is the first function, the body the second"
+    else:
+        hint = "compare (x > 0), and reduce arrays with np.any or np.all"
     found = str(avals[0]) if len(avals) == 1 else f"{len(avals)} arrays"
     raise DtypeError(
-        f"the test of while_loop gives {found}; needs one boolean",
-        location=line(),
-        hint="compare (x > 0), and reduce arrays with np.any or np.all",
+        f"the test of while_loop gives {found}; needs one boolean", location=line(), hint=hint
     )
 
 
@@ -168,8 +174,10 @@ def fori_loop(
         array(45)
     """
     need_function(body_fun, "the body of fori_loop")
+    need_arguments(body_fun, 2, "the body of fori_loop", "the index and the carry")
     _need_store("slots", slots)
     lower, upper = _bound(lower, "lower"), _bound(upper, "upper")
+    leaves, structure = flat(init, "init")
     if not active():
         static = isinstance(lower, int) and isinstance(upper, int)
         if static:
@@ -179,7 +187,6 @@ def fori_loop(
             lower, upper, body_fun, init, slots=slots
         )
         return run_outside(traced, body_fun, lower, upper, init)
-    leaves, structure = flat(init, "init")
     carry = Carry([lower, *leaves], structure, own=("i",))
 
     def run_body(i: Any, *found: Tracer) -> Any:

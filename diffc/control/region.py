@@ -6,9 +6,12 @@ Carries that start as Python scalars take the dtype that the body gives them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from diffc import tree
 from diffc.errors import ShapeError, UsageError
@@ -37,10 +40,36 @@ def run_outside(function: Function, origin: Function, *args: Any) -> Any:
         return run.call(*args)
 
 
-def need_function(given: Any, what: str) -> None:
+#: what the leaves of carries, operands and results are, in messages
+VALUE = "an array or number"
+
+
+def need_function(given: Any, what: str, hint: str | None = None) -> None:
     """Raises unless it can be called."""
     if not callable(given):
-        raise UsageError(f"{what} is a {type(given).__name__}, not a function", location=line())
+        found = f"a {type(given).__name__}"
+        if isinstance(given, Tracer | np.ndarray):
+            found = f"an array {abstract_leaf(given, what).aval}"
+        raise UsageError(f"{what} is {found}, not a function", location=line(), hint=hint)
+
+
+def need_arguments(function: Function, count: int, what: str, given: str) -> None:
+    """Raises unless the function can be called with ``count`` arguments, which ``given`` names."""
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # what is built in need not say
+        return
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        kinds = signature.parameters.values()
+        needed = [p.name for p in kinds if p.default is p.empty]
+        taken = ", ".join(needed + ["..."] * (len(needed) < len(kinds))) or "nothing"
+        raise UsageError(
+            f"{what} takes {taken}; it is called with {given}",
+            location=line(),
+            hint="let it take just these; what else it needs, it can use from the code around it",
+        ) from None
 
 
 def flat(value: Any, path: str) -> tuple[list[Any], tree.TreeDef]:
@@ -64,10 +93,15 @@ def trace_region(
 
 def refuse_writes(traced: Traced, what: str, hint: str, own: int = 0) -> None:
     """Raises if the region writes in place to anything but its first ``own`` inputs."""
-    if traced.effects or any(position >= own for position in traced.written):
-        raise UsageError(
-            f"{what} writes to an array that is not its own", location=line(), hint=hint
-        )
+    positions = (*traced.written, *(own for _ in traced.effects))
+    for position, write in zip(positions, traced.writes, strict=True):
+        if position >= own:
+            named = f"{write.name!r}, which" if write.name else "an array that"
+            raise UsageError(
+                f"{what} writes to {named} is not its own",
+                location=line() if write.location is None else str(write.location),
+                hint=hint,
+            )
 
 
 def kind_of(aval: Aval) -> str:
@@ -196,9 +230,15 @@ def settle(
         traced = trace(given)
         structure = part(traced.out_tree)
         if structure is not carry.structure:
-            problem = tree.explain_mismatch(carry.structure, structure, carry.root)
+            differs = tree.first_mismatch(carry.structure, structure, carry.root, VALUE)
+            assert differs is not None
+            place, before, after = differs
             raise ShapeError(
-                f"the carry of {what} changes its structure: {problem}", location=line()
+                f"{place} of {what} starts as {before} and comes back as {after}",
+                location=line(),
+                hint="a function without `return` gives None; return the carry"
+                if after == "None"
+                else "return the whole carry, in the containers that it came in",
             )
         found = list(zip(traced.graph.output_avals, traced.out_weak, strict=False))[: len(carry)]
         following = [_following(g, *f) for g, f in zip(given, found, strict=True)]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from diffc import tree
 from diffc.control.region import (
     Carry,
     Function,
     flat,
+    need_arguments,
     need_function,
     operand_of,
     region_of,
@@ -52,11 +55,12 @@ def scan(
         (array(6.), array([0., 0., 1., 3.]))
     """
     need_function(function, "the step of a scan")
+    need_arguments(function, 2, "the step of a scan", "the carry and a slice of xs")
+    leaves, carry_tree = flat(init, "init")
+    slices, xs_tree = flat(xs, "xs")
     if not active():
         run = lambda init, xs: scan(function, init, xs, length, reverse)  # noqa: E731  # what is compiled outside a trace
         return run_outside(run, function, init, xs)  # type: ignore[no-any-return]  # a pair
-    leaves, carry_tree = flat(init, "init")
-    slices, xs_tree = flat(xs, "xs")
     carry = Carry(leaves, carry_tree)
     steps = length_of(slices, xs_tree.paths("xs"), length, "scan")
     rows = [abstract_leaf(x).aval for x in slices]
@@ -66,9 +70,15 @@ def scan(
         state = carry_tree.build(given[: len(carry)])
         found = function(state, xs_tree.build(given[len(carry) :]))
         if not isinstance(found, tuple) or len(found) != 2:
+            words = f"a {type(found).__name__}"
+            if isinstance(found, Tracer):
+                words = f"an array {found.aval}"
+            elif isinstance(found, tuple):
+                words += f" of length {len(found)}"
             raise UsageError(
-                f"the step of a scan returns a pair (carry, y), found {type(found).__name__}",
+                f"the step of a scan returns a pair (carry, y), found {words}",
                 location=line(),
+                hint="return carry, None where nothing is to be stacked",
             )
         return found
 
@@ -115,12 +125,15 @@ def emit_scan(
 
 def length_of(slices: Sequence[Any], paths: Sequence[str], length: int | None, what: str) -> int:
     """The common number of steps."""
-    found = length
+    order = "scan(step, init, xs)" if what == "scan" else None
+    found = _length(length)
     for path, leaf in zip(paths, slices, strict=True):
         shape = abstract_leaf(leaf).aval.shape
         if not shape:
             raise ShapeError(
-                f"{path} is a scalar; {what} runs over a leading axis", location=line()
+                f"{path} is a scalar; {what} runs over a leading axis",
+                location=line(),
+                hint=None if order is None else f"the order of arguments is {order}",
             )
         if found is None:
             found = int(shape[0])  # type: ignore[arg-type]  # traces have integer dimensions
@@ -130,7 +143,22 @@ def length_of(slices: Sequence[Any], paths: Sequence[str], length: int | None, w
                 location=line(),
             )
     if found is None:
-        raise UsageError(f"{what} needs xs or a length", location=line())
+        raise UsageError(
+            f"{what} needs xs or a length", location=line(), hint=f"{order}, or length=10"
+        )
     if found < 0:
         raise UsageError(f"{what} can't run {found} steps", location=line())
     return found
+
+
+def _length(length: Any) -> int | None:
+    """The length that is given: None, or an int that is known."""
+    if length is None or type(length) is int:
+        return length
+    if isinstance(length, np.integer):
+        return int(length)
+    raise UsageError(
+        f"length of scan is {length!r}; needs an int that is known while the function is traced",
+        location=line(),
+        hint="make it static (static_argnums), or use diffc.fori_loop, whose bounds may be traced",
+    )

@@ -191,7 +191,7 @@ class _Merge:
                 "value decides",
                 "return a value at the end of the function too",
             )
-        problem = tree.explain_mismatch(structure, other, label(name))
+        problem = tree.explain_mismatch(structure, other, label(name), "one value")
         return self.site.error(
             f"{label(name)} differs between the branches of the `if`: {problem}",
             "give it one structure in both",

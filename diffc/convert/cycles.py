@@ -213,7 +213,7 @@ class _Cycle:
         old, structure = tree.flatten(was)
         new, found = tree.flatten(value)
         if structure is not found:
-            problem = tree.explain_mismatch(structure, found, name)
+            problem = tree.explain_mismatch(structure, found, name, "one value")
             raise self.site.error(
                 f"{name} changes its structure in a trip of the loop: {problem}",
                 "give it one structure before the loop and after each trip",

@@ -54,12 +54,13 @@ class Cell:
         trace: the trace it belongs to.
         value: the current SSA value.
         written: whether it was written in place.
+        written_at: the user's line that wrote first.
         captured: the captured array or outer cell that it stands for, or None.
         name: the user's name for it, or "".
         shared: set where it may be one array with others, on some path of traced control flow.
     """
 
-    __slots__ = ("captured", "name", "shared", "trace", "value", "written")
+    __slots__ = ("captured", "name", "shared", "trace", "value", "written", "written_at")
 
     def __init__(
         self, trace: Trace, value: Operand, name: str = "", captured: Array | Cell | None = None
@@ -67,6 +68,7 @@ class Cell:
         self.trace = trace
         self.value = value
         self.written = False
+        self.written_at: Location | None = None
         self.captured = captured
         self.name = name
         self.shared: Shared | None = None
@@ -235,12 +237,12 @@ class Trace:
         self._local[id(outer)] = (outer, local)
         return local
 
-    def written_outer(self) -> list[tuple[Cell, Operand]]:
-        """Cells of the parent that were written here, with their last values."""
-        found: dict[int, tuple[Cell, Operand]] = {}
+    def written_outer(self) -> list[tuple[Cell, Cell]]:
+        """Cells of the parent that were written here, with the local cells that were."""
+        found: dict[int, tuple[Cell, Cell]] = {}
         for _, local in self._local.values():
             if local.written and isinstance(local.captured, Cell):
-                found[id(local.captured)] = (local.captured, local.value)
+                found[id(local.captured)] = (local.captured, local)
         return list(found.values())
 
     def ask(self, operand: Operand, *, static: bool = False) -> Array | None:

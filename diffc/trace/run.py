@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffc import tree
 from diffc.errors import DiffcError, DtypeError, TraceError, UsageError
 from diffc.ir.aval import Aval, aval, aval_of, dtype_name
-from diffc.ir.graph import Graph, Literal, Operand, Value, prune
+from diffc.ir.graph import Graph, Literal, Location, Operand, Value, prune
 from diffc.ir.note import Note
 from diffc.trace import kinks
 from diffc.trace import operands as o
@@ -86,6 +86,13 @@ class Captured:
             return None
 
 
+class Write(NamedTuple):
+    """An array that a function wrote in place: its name, or "", and the line that wrote first."""
+
+    name: str
+    location: Location | None
+
+
 @dataclass(frozen=True, slots=True)
 class Traced:
     """What a trace gives.
@@ -105,6 +112,7 @@ class Traced:
         in_tree: structure of the arguments; None from :func:`trace_flat`.
         detached: in a concrete trace, floats that became Python numbers.
         notes: what transforms had to say of the code.
+        writes: one for each of ``written``, then for each of ``effects``.
     """
 
     graph: Graph
@@ -117,6 +125,7 @@ class Traced:
     in_tree: tree.TreeDef | None = field(default=None, compare=False)
     detached: tuple[Detached, ...] = ()
     notes: tuple[Note, ...] = ()
+    writes: tuple[Write, ...] = ()
 
     @property
     def num_results(self) -> int:
@@ -196,6 +205,7 @@ def trace(
         in_tree,
         traced.detached,
         traced.notes,
+        traced.writes,
     )
 
 
@@ -262,7 +272,7 @@ def trace_flat(
         effects = context.written_outer()
         outputs: list[Operand] = [out.operand for out in outs]
         outputs += [cells[i].value for i in written]
-        outputs += [value for _, value in effects]
+        outputs += [local.value for _, local in effects]
         graph = prune(context.builder.build(outputs))
         graph, captured = _pruned_captures(graph, context, len(leaves), places)
         return Traced(
@@ -276,6 +286,10 @@ def trace_flat(
             None,
             tuple(context.detached),
             tuple(context.notes),
+            tuple(
+                Write(cell.name, cell.written_at)
+                for cell in (*(cells[i] for i in written), *(local for _, local in effects))
+            ),
         )
 
     nothing: AbstractContextManager[dict[int, Place]] = nullcontext({})

@@ -22,7 +22,7 @@ from diffc.ir.graph import Operand, Value
 from diffc.ir.index import Dim
 from diffc.trace import operands as o
 from diffc.trace.context import Cell, ValueNeeded, current, leaked
-from diffc.trace.location import line
+from diffc.trace.location import here, line
 from diffc.trace.table import FUNCTIONS, UFUNC_METHODS, dispatch
 from diffc.trace.views import Lens
 
@@ -155,9 +155,9 @@ class Tracer:
             raise TraceError(
                 f"the truth value of an array of shape {o.text_of_shape(self.shape)} is ambiguous",
                 location=line(),
-                hint="use np.any(x) or np.all(x)",
+                hint="use np.any(x) or np.all(x); for each element: & for and, | for or, ~ for not",
             )
-        return bool(value_of(self, "a truth value (if, while, and, or, not)", _HINT_BOOL))
+        return bool(value_of(self, "a truth value (if, while, and, or, not, min, max)", _HINT_BOOL))
 
     def __int__(self) -> int:
         return int(value_of(self, "a Python int (int())", _HINT_NUMBER).item())
@@ -300,7 +300,9 @@ def write(x: Tracer, new: Operand) -> None:
         assert x._parent is not None
         write(x._parent, x._lens.put(read(x._parent), new))
         x._seen = (cell, cell.value, new)
-    cell.written = True
+    if not cell.written:
+        cell.written = True
+        cell.written_at = here()
 
 
 def captured_write() -> TraceError:

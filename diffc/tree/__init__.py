@@ -11,12 +11,13 @@ What a leaf may be is left to the callers.
 from diffc.tree.flatten import flatten, flatten_with_paths, leaves, map, structure, unflatten
 from diffc.tree.nodes import register_node
 from diffc.tree.prefix import spread
-from diffc.tree.treedef import LEAF, TreeDef, explain_mismatch
+from diffc.tree.treedef import LEAF, TreeDef, explain_mismatch, first_mismatch
 
 __all__ = [
     "LEAF",
     "TreeDef",
     "explain_mismatch",
+    "first_mismatch",
     "flatten",
     "flatten_with_paths",
     "leaves",

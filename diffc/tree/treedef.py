@@ -171,11 +171,15 @@ def steps_of(tree: TreeDef) -> list[str]:
     return steps
 
 
-def describe(tree: TreeDef) -> str:
+#: what a leaf is called where it may be anything
+LEAF_NAME = "a leaf"
+
+
+def describe(tree: TreeDef, leaf: str = LEAF_NAME) -> str:
     """One container in words, for messages: `a dict with keys 'b', 'w'`, `a list of length 2`."""
     kind = tree.kind
     if kind is None:
-        return "a leaf"
+        return leaf
     if kind.cls is type(None):
         return "None"
     name = kind.cls.__qualname__
@@ -187,8 +191,24 @@ def describe(tree: TreeDef) -> str:
     return f"a {name} {_text(kind, tree.aux, ['*'] * len(tree.children))}"
 
 
-def explain_mismatch(expected: TreeDef, found: TreeDef, root: str = "") -> str | None:
-    """The first place where two structures differ, with what stands there; None if nowhere."""
+def explain_mismatch(
+    expected: TreeDef, found: TreeDef, root: str = "", leaf: str = LEAF_NAME
+) -> str | None:
+    """The first place where two structures differ, with what stands there; None if nowhere.
+
+    ``leaf`` is what a leaf is called.
+    """
+    differs = first_mismatch(expected, found, root, leaf)
+    if differs is None:
+        return None
+    place, wanted, given = differs
+    return f"at {place or 'the root'}: expected {wanted}, found {given}"
+
+
+def first_mismatch(
+    expected: TreeDef, found: TreeDef, root: str = "", leaf: str = LEAF_NAME
+) -> tuple[str, str, str] | None:
+    """The first path at which two structures differ, and what stands there in each, in words."""
     pending = [(expected, found, root)]
     while pending:
         left, right, path = pending.pop()
@@ -201,8 +221,7 @@ def explain_mismatch(expected: TreeDef, found: TreeDef, root: str = "") -> str |
             for i in reversed(range(len(steps))):
                 pending.append((left.children[i], right.children[i], path + steps[i]))
             continue
-        place = path or "the root"
-        return f"at {place}: expected {describe(left)}, found {describe(right)}"
+        return path, describe(left, leaf), describe(right, leaf)
     return None
 
 

@@ -1,6 +1,7 @@
 """Control flow as users write it: values against Python's own, derivatives, nesting, closures."""
 
 import dataclasses
+import functools
 import itertools
 import threading
 import time
@@ -514,3 +515,28 @@ def test_a_loop_of_unknown_length_lets_other_threads_run():
     done.set()
     other.join()
     assert after - before > 2
+
+
+def test_numbers_take_the_dtype_of_other_branches():
+    f = diffc.jit(lambda x: diffc.cond(x[0] > 0, lambda: (x, 1), lambda: (x, x[0].astype("f4"))))
+    assert f(np.arange(3.0))[1].dtype == np.float32
+
+
+@pytest.mark.parametrize("length", [np.int64(3), np.int8(3), 3])
+def test_lengths_of_a_scan_are_any_int(length):
+    found = diffc.scan(lambda c, _: (c * 2, None), 1.0, length=length)
+    assert found[0] == 8.0
+
+
+def test_what_decorators_say_of_arguments_is_not_asked():
+    def doubled(g):
+        @functools.wraps(g)
+        def h(*args):
+            return g(2.0, *args)
+
+        return h
+
+    times = doubled(lambda a, x: a * x)
+    f = diffc.jit(lambda x: diffc.cond(x > 0, times, diffc.jit(np.negative), x))
+    assert f(3.0) == 6.0
+    assert f(-3.0) == 3.0

@@ -152,14 +152,14 @@ TEXTS = {
     "branch": (
         "ValueNeeded",
         "the traced array bool[], made by gt at {at}, has no value yet, but the code asks for "
-        "a truth value (if, while, and, or, not)",
+        "a truth value (if, while, and, or, not, min, max)",
         "branch",
         CONTROL,
     ),
     "while": (
         "ValueNeeded",
         "the traced array bool[], made by lt at {at}, has no value yet, but the code asks for "
-        "a truth value (if, while, and, or, not)",
+        "a truth value (if, while, and, or, not, min, max)",
         "while",
         CONTROL,
     ),

@@ -46,7 +46,7 @@ def test_branch():
     check_text(
         error,
         f"the traced array bool[], made by gt at {made}, has no value yet, but the code asks for "
-        "a truth value (if, while, and, or, not)",
+        "a truth value (if, while, and, or, not, min, max)",
         "# branch",
     )
     assert "np.where" in error.hint and "static_argnums" in error.hint
