@@ -28,6 +28,8 @@ class Entry(NamedTuple):
 LAYERED = ("residual50", "deep_chain")
 STEPPED = tuple(k for k, w in WORKLOADS.items() if w.kind == "step" and k not in LAYERED)
 DERIVED = tuple(k for k, w in WORKLOADS.items() if w.derives)
+# torch.compile unrolls loops: hundreds of steps on whole images or sequences take it many minutes.
+COMPILED = tuple(k for k in WORKLOADS if k not in ("heat", "heat_gradient", "recurrence"))
 # It has no rule for sorting rows, and nothing to do with what has no gradient.
 AUTOGRAD = tuple(k for k in DERIVED if k != "sort")
 
@@ -40,11 +42,11 @@ PEERS = {
     ),
     "torch": Entry("with_torch", "Torch", (), "eager, fused optimizers"),
     "torch_loop": Entry("with_torch", "TorchLoop", ("lstm",), "eager, a loop over time steps"),
-    "torch_compile": Entry("with_torch", "TorchCompile", (), "torch.compile of a whole step"),
+    "torch_compile": Entry("with_torch", "TorchCompile", COMPILED, "torch.compile of a whole step"),
     "torch_compile_loss": Entry(
         "with_torch",
         "TorchCompileLoss",
-        DERIVED,
+        tuple(k for k in DERIVED if k in COMPILED),
         "torch.compile of the loss, fused optimizers",
     ),
     "autograd": Entry("with_autograd", "Autograd", AUTOGRAD, "autograd, optimizers in place"),
