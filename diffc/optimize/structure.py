@@ -16,6 +16,7 @@ from diffc.ir.aval import Aval, aval
 from diffc.ir.graph import Eqn, Literal, Operand, Value, literal
 from diffc.ir.index import Dim, Var
 from diffc.ops.declare import Map
+from diffc.optimize.predicates import any_of_indices, compare_of_choice
 from diffc.optimize.sums import add_of_scatter, add_of_update
 
 Emit = Callable[..., Operand]
@@ -427,6 +428,12 @@ STRUCTURE: dict[str, Structure] = {
     ),
     "reduce_ones": Structure(
         ("sum", "max", "min", "prod", "any", "all"), _reduce_ones, "products with one channel"
+    ),
+    "any_of_indices": Structure(
+        ("any",), any_of_indices, "where cotangents through causal and banded masks may be non-zero"
+    ),
+    "compare_of_choice": Structure(
+        ("eq", "ne", "lt", "le", "gt", "ge"), compare_of_choice, "np.tril(np.ones((n, n))) == 0"
     ),
     "unary_of_broadcast": Structure(
         tuple(_UNARY_FLOAT.split()), _unary_of_broadcast, "functions of keepdims statistics"

@@ -66,6 +66,38 @@ ARITHMETIC = rules(
 CHOICES = rules(
     rule("select_same", "select(c, x, x)", "x", EXACT, why="both branches equal", dtypes=NUMBERS),
     rule(
+        "select_true",
+        "select(True, x, y)",
+        "x",
+        EXACT,
+        why="supports that are everywhere",
+        dtypes=NUMBERS | BOOLS,
+    ),
+    rule(
+        "select_false",
+        "select(False, x, y)",
+        "y",
+        EXACT,
+        why="supports that are nowhere",
+        dtypes=NUMBERS | BOOLS,
+    ),
+    rule(
+        "select_true_false",
+        "select(c, True, False)",
+        "c",
+        EXACT,
+        why="masks of ones and zeros",
+        dtypes=BOOLS,
+    ),
+    rule(
+        "select_false_true",
+        "select(c, False, True)",
+        "bitwise_not(c)",
+        EXACT,
+        why="masks that are compared with 0",
+        dtypes=BOOLS,
+    ),
+    rule(
         "select_not",
         "select(bitwise_not(c), x, y)",
         "select(c, y, x)",
@@ -101,6 +133,8 @@ CHOICES = rules(
     rule("or_self", "bitwise_or(c, c)", "c", EXACT, why="supports join", dtypes=BOOLS),
     rule("and_true", "bitwise_and(c, True)", "c", EXACT, why="full supports", dtypes=BOOLS),
     rule("or_false", "bitwise_or(c, False)", "c", EXACT, why="empty supports", dtypes=BOOLS),
+    rule("and_false", "bitwise_and(c, False)", "False", EXACT, why="no support", dtypes=BOOLS),
+    rule("or_true", "bitwise_or(c, True)", "True", EXACT, why="full supports", dtypes=BOOLS),
     rule("max_self", "maximum(x, x)", "x", EXACT, why="clips of clips", dtypes=NUMBERS),
     rule("min_self", "minimum(x, x)", "x", EXACT, why="clips of clips", dtypes=NUMBERS),
 )

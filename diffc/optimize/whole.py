@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from diffc.ir.graph import Graph
 from diffc.optimize.masks import mask_of_maximum
+from diffc.optimize.quotients import quotient_of_contract
 from diffc.optimize.regions import (
     branch_of_literal,
     constant_carries,
@@ -24,6 +25,7 @@ from diffc.optimize.regions import (
 )
 from diffc.optimize.shifts import sum_of_shifts
 from diffc.optimize.spread import spread_of_contract
+from diffc.optimize.turned import transpose_of_contract
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,12 @@ GRAPH_RULES: dict[str, GraphRule] = {
     "literal_operands": GraphRule(literal_operands, "zeros that tangents and sums start from"),
     "sum_of_shifts": GraphRule(sum_of_shifts, "convolutions written as sums of shifted slices"),
     "spread_of_contract": GraphRule(spread_of_contract, "gradients of convolutions by their data"),
+    "quotient_of_contract": GraphRule(
+        quotient_of_contract, "weights that are divided by their sum: attention, mixtures"
+    ),
+    "transpose_of_contract": GraphRule(
+        transpose_of_contract, "gradients by operands that are turned around: keys, weights"
+    ),
     "mask_of_maximum": GraphRule(
         mask_of_maximum, "the backward pass of relu reads the result that is kept anyway"
     ),
