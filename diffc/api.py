@@ -16,6 +16,7 @@ from diffc.arguments import Argnames, Argnums
 from diffc.control import associative_scan, cond, fori_loop, map, scan, switch, while_loop
 from diffc.conventions import Choice
 from diffc.convert import converted
+from diffc.curvature import critical
 from diffc.custom import Checkpoint, CustomJvp, CustomVjp
 from diffc.gradient import Gradient
 from diffc.implicit import argmin, fixed_point, root
@@ -32,6 +33,7 @@ __all__ = [
     "associative_scan",
     "checkpoint",
     "cond",
+    "critical",
     "custom_jvp",
     "custom_vjp",
     "fixed_point",

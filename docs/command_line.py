@@ -61,6 +61,10 @@ def y(x1, x2):
 
 def loss(w, x):
     return np.sum(np.tanh(x @ w)) / 8
+
+
+def saddle(x):
+    return x[0] ** 2 - x[1] ** 2
 """
 
 DTYPE_NAMES = " ".join(f"`{name}`" for name in DTYPES)
@@ -72,6 +76,7 @@ EXAMPLES = {
         'diffc dump m.py:loss --args "f32[10,7] f32[64,9]" --stage trace',
     ),
     "verify": ('diffc verify m.py:y --args "float float"',),
+    "inspect": ('diffc inspect m.py:saddle --critical --at "[0, 0]"',),
     "version": (),
     "demo": (),
 }
@@ -97,6 +102,11 @@ Compiled values are compared with the function run in plain NumPy and with the r
 interpreter; gradients with the interpreter before and after the rewrites, and with central
 differences in double precision. Functions of up to 12 scalar inputs are unfolded to SymPy and
 differentiated there too.
+""",
+    "inspect": """\
+The gradient counts as zero where a small change of the argument (`--tol`, relative to its size) can
+make it zero. The condition is the largest eigenvalue of the Hessian by the least, by size: gradient
+descent takes a number of steps in proportion to it. In Python it is `diffc.critical`.
 """,
     "version": "",
     "demo": "",

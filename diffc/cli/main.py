@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from diffc.cli import demo, dump, verify, version
+from diffc.cli import demo, dump, inspect, verify, version
 from diffc.cli.load import describe, user_line
 from diffc.errors import DiffcError, UsageError
 
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="diffc", description="Compiles NumPy code, and its derivatives.")
     top.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for command in (demo, dump, verify, version):
+    for command in (demo, dump, inspect, verify, version):
         command.add(commands)
     return top
 

@@ -10,10 +10,13 @@ gradients and update are then one native program. Nothing is changed in place; d
 ``state`` to the jitted step, and it is.
 
 A learning rate is a number, or a function of the step that counts from 0 (a schedule).
+
+`random_search` is the baseline that needs no gradient.
 """
 
 from diffc.optim.adaptive import adam, adamw
 from diffc.optim.descent import momentum, sgd
 from diffc.optim.optimizer import Optimizer, Schedule
+from diffc.optim.search import random_search
 
-__all__ = ["Optimizer", "Schedule", "adam", "adamw", "momentum", "sgd"]
+__all__ = ["Optimizer", "Schedule", "adam", "adamw", "momentum", "random_search", "sgd"]

@@ -80,50 +80,6 @@ def test_hessians_are_symmetric_and_orders_commute(name):
     close(diffc.grad(lambda x: np.sum(diffc.grad(f)(x) * v))(X), found @ v)
 
 
-SHAPES = {"scalar": (), "vector": (3,), "matrix": (2, 4)}
-
-
-@pytest.mark.parametrize("layout", ["numerator", "denominator"])
-@pytest.mark.parametrize("of", SHAPES)
-@pytest.mark.parametrize("by", SHAPES)
-@pytest.mark.parametrize("make", [diffc.jacobian, diffc.jacfwd, diffc.jacrev])
-def test_the_shape_table(of, by, layout, make):
-    """The derivative of a scalar, vector or matrix by a scalar, vector or matrix."""
-    y, x = SHAPES[of], SHAPES[by]
-    factors = np.random.default_rng(3).standard_normal((*y, *x))
-
-    def f(a):
-        return np.sum(factors * a**2, axis=tuple(range(len(y), len(y) + len(x))))
-
-    at = np.random.default_rng(4).standard_normal(x)
-    expected = factors * 2 * at
-    if make is diffc.jacobian:
-        found = make(f, layout=layout)(at)
-    else:
-        found, layout = make(f)(at), "numerator"
-    if layout == "denominator":
-        expected = np.moveaxis(expected, range(len(y)), range(len(x), len(x) + len(y)))
-        assert found.shape == x + y
-    else:
-        assert found.shape == y + x
-    if of == "scalar":
-        assert found.shape == at.shape  # a gradient has its argument's shape, in both layouts
-        close(found, diffc.grad(f)(at))
-    close(found, expected)
-
-
-def test_the_saddle():
-    def f(x):
-        return x[0] ** 2 - x[1] ** 2
-
-    zero = np.zeros(2)
-    np.testing.assert_array_equal(diffc.grad(f)(zero), [0, 0])
-    np.testing.assert_array_equal(diffc.hessian(f)(zero), [[2, 0], [0, -2]])
-    np.testing.assert_array_equal(diffc.hvp(f, (zero,), (np.ones(2),)), [2, -2])
-    assert np.linalg.cond(diffc.hessian(f)(zero)) == 1
-    assert sorted(np.linalg.eigvalsh(diffc.hessian(f)(zero))) == [-2, 2]
-
-
 def test_trees():
     params = {"w": W, "b": (np.ones(3), 2.0)}
 

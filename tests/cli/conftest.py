@@ -36,6 +36,15 @@ def buggy(x):
 def gauss(x):
     return np.sum(np.exp(-x * x) * 0.1)
 
+def saddle(x):
+    return x[0] ** 2 - x[1] ** 2
+
+def bowl(p):
+    return np.sum(p["w"] ** 2) / 2 + 50 * (p["b"] - 1) ** 2
+
+def identity(x):
+    return x
+
 jitted = diffc.jit(gauss)
 slope = diffc.grad(gauss)
 batched = diffc.vmap(lambda p, x: diffc.cond(p, np.sin, np.cos, x))

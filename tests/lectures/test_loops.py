@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import diffc
+from diffc.train import gradient_profile
 
 DEPTH = 50
 
@@ -32,22 +33,30 @@ def last(x, params):
 
 
 @pytest.mark.parametrize(("seed", "z"), [(0, 0.4810641962), (1, 0.5188213574), (2, 0.4924440157)])
-def test_activations_of_fifty_sigmoid_layers(seed, z):
+def test_s12_activations_of_fifty_sigmoid_layers(seed, z):
     assert float(diffc.jit(last)(1.0, draws(seed, "wb"))) == pytest.approx(z, abs=1e-10)
 
 
-def test_gradients_vanish_in_fifty_sigmoid_layers():
-    found = np.abs(diffc.grad(last, 1)(1.0, draws(0, "wb"))["b"])
+def test_s12_gradients_vanish_in_fifty_sigmoid_layers():
+    found = gradient_profile({"b": diffc.grad(last, 1)(1.0, draws(0, "wb"))["b"]}, stacked=True)
     expected = {50: 2.496e-1, 45: 5.155e-9, 40: 2.588e-17, 1: 4.27e-93}
     for layer, value in expected.items():
-        assert found[layer - 1] == pytest.approx(value, rel=1e-3)
+        assert found[layer - 1].norm == pytest.approx(value, rel=1e-3)
+    assert found.cut_off == ()
+    decay = (found[49].norm / found[0].norm) ** (1 / 49)
+    assert decay == pytest.approx(1 / 0.02, rel=0.5)
 
 
 @pytest.mark.parametrize(("seed", "layer"), [(0, 25), (1, 27), (2, 24)])
-def test_single_precision_loses_the_gradients_of_the_first_half(seed, layer):
+def test_s12_single_precision_loses_the_gradients_of_the_first_half(seed, layer):
     found = diffc.grad(last, 1)(np.float32(1), draws(seed, "wb", np.float32))["b"]
     assert found.dtype == np.float32
     assert not found[:layer].any() and found[layer:].all()
+    profile = gradient_profile([found], stacked=True)
+    assert profile.cut_off == tuple(str(k + 1) for k in range(layer))
+    assert [line for line in str(profile).splitlines() if line.endswith("zero")] == (
+        str(profile).splitlines()[1 : layer + 1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +70,7 @@ def test_single_precision_loses_the_gradients_of_the_first_half(seed, layer):
         (2, np.float64, 11),
     ],
 )
-def test_deep_activations_forget_the_input(seed, dtype, layer):
+def test_s12_deep_activations_forget_the_input(seed, dtype, layer):
     run = diffc.jit(lambda x, params: layers(x, params)[1])
     params = draws(seed, "wb", dtype)
     found = [run(dtype(x), params) for x in (-100, 0, 100)]
@@ -72,7 +81,7 @@ def test_deep_activations_forget_the_input(seed, dtype, layer):
 
 
 @pytest.mark.parametrize(("seed", "slope"), [(0, 0.98819), (1, 0.99637), (2, 0.98701)])
-def test_residual_blocks_keep_the_gradient(seed, slope):
+def test_s15_residual_blocks_keep_the_gradient(seed, slope):
     params = draws(seed, "wvbc")
 
     def profile(x, offsets):
@@ -111,7 +120,7 @@ def values(costs, goal, steps):
     ("size", "steps", "is_done"),
     [(20, 10, False), (20, 20, False), (20, 50, True), (26, 50, True)],
 )
-def test_distances_on_a_grid(size, steps, is_done):
+def test_s19_distances_on_a_grid(size, steps, is_done):
     goal = (size - 1, size - 1)
     found = diffc.jit(lambda c: values(c, goal, steps))(np.ones((size, size)))
     rows, columns = np.indices((size, size))
@@ -124,7 +133,7 @@ PATH = [(0, 0), (0, 1), (0, 2), (0, 3), (1, 3), (2, 3), (3, 3), (3, 4), (4, 4), 
 
 
 @pytest.mark.parametrize("steps", [50, np.int64(50)], ids=["scan", "while"])
-def test_the_gradient_of_a_shortest_path_is_the_path(steps):
+def test_s19_the_gradient_of_a_shortest_path_is_the_path(steps):
     costs = np.random.default_rng(0).uniform(0.5, 1.5, (6, 6))
 
     def loss(c, steps):
@@ -153,7 +162,7 @@ def folded(x, count):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
-def test_folding_a_triangle_doubles_the_pieces(count):
+def test_s18_folding_a_triangle_doubles_the_pieces(count):
     slope = diffc.grad(lambda x: folded(x, count))
     assert float(slope(2.0 ** -(count + 2))) == 2**count
     # by the traced bound: a while, and its reverse

@@ -181,3 +181,41 @@ def test_init_within_a_trace(name):
         return p
 
     assert np.allclose(diffc.jit(run)(p), run(p), rtol=1e-14)
+
+
+# --- random search -----------------------------------------------------------------------------
+
+
+def test_random_search_keeps_what_is_better():
+    key = diffc.random.key(3)
+    start = {"a": np.float32(2), "b": np.ones((2, 2), np.float32)}
+
+    def bowl(p):
+        return p["a"] ** 2 + np.sum(p["b"] ** 2)
+
+    def search(p):
+        return optim.random_search(bowl, p, key, 200, lambda k: 0.5 / (1 + k / 20))
+
+    best, value = diffc.jit(search)(start)
+    assert (best["a"].dtype, best["b"].shape, value.dtype) == (np.float32, (2, 2), np.float32)
+    np.testing.assert_allclose(value, bowl(best), rtol=1e-6)
+    assert value < 0.1
+    again, _ = search(start)
+    np.testing.assert_array_equal(again["b"], best["b"])
+    nothing, value = optim.random_search(bowl, start, key, 0)
+    np.testing.assert_array_equal(nothing["b"], start["b"])
+    assert value == 8
+    assert optim.random_search(lambda p: 1.0, {}, key)[1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("params", "steps", "kind", "words"),
+    [
+        (np.ones(2), -1, UsageError, "steps of random_search is -1"),
+        (np.ones(2), 2.5, UsageError, "steps of random_search is 2.5"),
+        ({"n": np.array([1])}, 3, DtypeError, r"params\['n'\] is of dtype int64"),
+    ],
+)
+def test_random_search_misused(params, steps, kind, words):
+    with pytest.raises(kind, match=words):
+        optim.random_search(lambda p: 0.0, params, diffc.random.key(0), steps)
