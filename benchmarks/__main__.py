@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cold, contractions, driver, peers, report
+from benchmarks.products import draw, parse
 from benchmarks.table import table
 from benchmarks.workloads import WORKLOADS
 
@@ -24,7 +25,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--workloads", nargs="+", choices=names, default=names, metavar="NAME")
     run.add_argument("--baseline", choices=peers.PEERS, default="diffc", metavar="PEER")
     products = commands.add_parser("contractions", help="time matrix products of random shapes")
-    products.add_argument("--count", type=int, default=200, help="how many shapes")
+    products.add_argument("--count", type=int, default=200, help="how many random shapes")
+    products.add_argument(
+        "--products", nargs="+", type=parse, metavar="MxKxNab", help="these, as 64x1000x100NT"
+    )
     products.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     start = commands.add_parser("cold", help="fresh process to the first gradient")
     start.add_argument("--rounds", type=int, default=5)
@@ -84,13 +88,14 @@ def run(arguments: argparse.Namespace) -> None:
 def time_contractions(arguments: argparse.Namespace) -> None:
     """Time matrix products of random shapes."""
     settings = settings_of(arguments)
+    products = arguments.products or draw(arguments.count, arguments.seed)
     found, problems = contractions.measure(
-        arguments.count, arguments.dtype, settings, say, peers=arguments.peers
+        products, arguments.dtype, settings, say, peers=arguments.peers
     )
     record = contractions.as_json(found, problems, arguments.dtype, settings)
     write(arguments.json, as_text(record))
     text = contractions.text(found, problems)
-    title = f"# Matrix products of {arguments.count} random shapes, {arguments.dtype}"
+    title = f"# {len(products)} matrix products, {arguments.dtype}"
     write(arguments.markdown, f"{title}\n\n```text\n{text}\n```\n")
     print(text)
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 
 from benchmarks import summary
 from benchmarks.driver import PAUSE_SECONDS, Process, Settings
-from benchmarks.products import FORMS, Product, draw
+from benchmarks.products import FORMS, Product
 from benchmarks.table import table
 
 PEERS = ("diffc", "jax", "torch", "numpy")
@@ -59,7 +59,7 @@ class Timed:
 
 
 def measure(
-    count: int,
+    products: Sequence[Product],
     dtype: str,
     settings: Settings,
     say: Callable[[str], None],
@@ -71,23 +71,22 @@ def measure(
     A peer whose library is missing is left out, and said so; one that is wrong about a product has
     no times of it.
     """
-    products = draw(count, settings.seed)
-    words = [str(count), dtype, str(settings.seed)]
+    words = [dtype, str(settings.seed)]
     processes = {p: Process("benchmarks.contractions_worker", [p, *words], settings) for p in peers}
     found: list[Timed] = []
     problems: list[str] = []
     order = random.Random(settings.seed)
     try:
-        for first in range(0, count, TOGETHER):
-            some = range(first, min(first + TOGETHER, count))
-            plans = {i: prepare(i, products[i], processes, problems) for i in some}
+        for first in range(0, len(products), TOGETHER):
+            some = products[first : first + TOGETHER]
+            plans = [prepare(product, processes, problems) for product in some]
             with around():
-                for i in some:
+                for product, plan in zip(some, plans, strict=True):
                     for form in FORMS:
-                        timed = Timed(products[i], form)
-                        take_turns(timed, i, plans[i], processes, settings, order)
+                        timed = Timed(product, form)
+                        take_turns(timed, plan, processes, settings, order)
                         found.append(timed)
-            say(f"{some[-1] + 1} of {count} products")
+            say(f"{first + len(some)} of {len(products)} products")
     finally:
         for process in processes.values():
             process.close()
@@ -95,12 +94,12 @@ def measure(
 
 
 def prepare(
-    i: int, product: Product, processes: dict[str, Process], problems: list[str]
+    product: Product, processes: dict[str, Process], problems: list[str]
 ) -> dict[str, dict]:
     """Let every peer compile and check a product; return the seconds of a first call by peer."""
     plans = {}
     for peer, process in list(processes.items()):
-        answer = process.ask("prepare", i)
+        answer = process.ask("prepare", product)
         if "error" in answer and isinstance(answer["error"], str):
             problems.append(f"{peer}: {product}: failed: {answer['error'].strip()}")
         elif "missing" in answer:
@@ -118,7 +117,6 @@ def prepare(
 
 def take_turns(
     timed: Timed,
-    i: int,
     plans: dict[str, dict],
     processes: dict[str, Process],
     settings: Settings,
@@ -135,7 +133,9 @@ def take_turns(
         for peer in turn:
             if settings.threads > 1:
                 time.sleep(PAUSE_SECONDS)
-            seconds = processes[peer].ask("chunk", i, timed.form, units[peer])["seconds"]
+            seconds = processes[peer].ask("chunk", timed.product, timed.form, units[peer])[
+                "seconds"
+            ]
             if number:
                 timed.seconds.setdefault(peer, []).append(seconds / units[peer])
             else:

@@ -1,9 +1,9 @@
 """A worker of `contractions`: one library, all matrix products, in a process of its own.
 
-    python -m benchmarks.contractions_worker PEER COUNT DTYPE SEED CORES
+    python -m benchmarks.contractions_worker PEER DTYPE SEED CORES
 
-    ("prepare", i)           compile product i and compare it: its error, seconds of a call
-    ("chunk", i, form, n)    n products in one form (`call`, `loop`): seconds
+    ("prepare", product)           compile a product and compare it: its error, seconds of a call
+    ("chunk", product, form, n)    n times the product in one form (`call`, `loop`): seconds
 
 A call gives a new array. A loop is native where the library has loops, with a product that depends
 on the last one, so that none can be left out; else it is a loop in Python over products into the
@@ -17,7 +17,7 @@ import sys
 from benchmarks import machine
 
 if __name__ == "__main__":
-    machine.pin([int(core) for core in sys.argv[5].split(",")])
+    machine.pin([int(core) for core in sys.argv[4].split(",")])
 
 import gc
 import os
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import wire
-from benchmarks.products import FORMS, Product, draw
+from benchmarks.products import FORMS, Product
 from benchmarks.worker import serve
 
 TINY = 1e-30  # what a loop adds of one product to an operand of the next: nothing, after rounding
@@ -153,38 +153,36 @@ PEERS = {"diffc": Diffc, "jax": Jax, "torch": Torch, "numpy": NumPy}
 class Worker:
     """What a worker knows between requests."""
 
-    def __init__(self, peer: str, count: int, dtype: str, seed: int) -> None:
+    def __init__(self, peer: str, dtype: str, seed: int) -> None:
         self.peer_name, self.dtype, self.seed = peer, dtype, seed
-        self.products = draw(count, seed)
-        self.forms: dict[int, Forms] = {}
+        self.forms: dict[Product, Forms] = {}
         self.peer: Any = None
 
-    def prepare(self, i: int) -> dict:
-        """Compile product i and compare it with NumPy's in float64."""
+    def prepare(self, product: Product) -> dict:
+        """Compile a product and compare it with NumPy's in float64."""
         if self.peer is None:
             self.peer = PEERS[self.peer_name]()
-        product = self.products[i]
         a, b = product.operands(self.dtype, self.seed)
-        self.forms[i] = self.peer.prepare(product, a, b)
-        error = max(product.error(np.asarray(f(1)), a, b) for f in self.forms[i].values())
-        seconds = {form: self.timed(i, form, 1) for form in FORMS}
+        forms = self.forms[product] = self.peer.prepare(product, a, b)
+        error = max(product.error(np.asarray(do(1)), a, b) for do in forms.values())
+        seconds = {form: self.timed(product, form, 1) for form in FORMS}
         return {"error": error, "seconds": seconds}
 
-    def timed(self, i: int, form: str, count: int) -> float:
+    def timed(self, product: Product, form: str, count: int) -> float:
         began = time.perf_counter()
-        self.forms[i][form](count)
+        self.forms[product][form](count)
         return time.perf_counter() - began
 
-    def chunk(self, i: int, form: str, count: int) -> dict:
+    def chunk(self, product: Product, form: str, count: int) -> dict:
         """Time products after one that is not timed, without the garbage collector."""
-        self.forms[i][form](1)
+        self.forms[product][form](1)
         gc.disable()
         try:
-            return {"seconds": self.timed(i, form, count)}
+            return {"seconds": self.timed(product, form, count)}
         finally:
             gc.enable()
 
 
 if __name__ == "__main__":
-    name, count, dtype, seed = sys.argv[1:5]
-    serve(wire.of_worker(), Worker(name, int(count), dtype, int(seed)), ("prepare", "chunk"))
+    name, dtype, seed = sys.argv[1:4]
+    serve(wire.of_worker(), Worker(name, dtype, int(seed)), ("prepare", "chunk"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +58,20 @@ class Product(NamedTuple):
 
     def __str__(self) -> str:
         letters = "NT"[self.left_transposed] + "NT"[self.right_transposed]
-        return f"{self.m}x{self.k}x{self.n} {letters}"
+        return f"{self.m}x{self.k}x{self.n}{letters}"
+
+
+def parse(text: str) -> Product:
+    """Return the product that is printed so: `64x1000x100NT` has its right operand transposed.
+
+    Raises:
+        ValueError: If nothing is printed so.
+    """
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)([NT])([NT])", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no product like 64x1000x100NT")
+    m, k, n, left, right = match.groups()
+    return Product(int(m), int(k), int(n), left == "T", right == "T")
 
 
 def draw(count: int, seed: int) -> list[Product]:

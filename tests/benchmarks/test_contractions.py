@@ -10,6 +10,9 @@ from benchmarks.__main__ import main
 from benchmarks.contractions import Timed
 from benchmarks.products import Product
 
+ONE = [Product(2, 3, 4, False, True)]
+TWO = [*ONE, Product(1, 5, 1, True, True)]
+
 
 def test_shapes_are_the_same_each_time_and_of_all_kinds():
     drawn = products.draw(200, seed=0)
@@ -44,6 +47,14 @@ def test_the_error_of_a_product(dtype, left, right):
     assert product.error(result.astype("float16"), a, b) == np.inf
 
 
+def test_products_are_read_as_they_are_printed():
+    for product in products.draw(20, seed=3):
+        assert products.parse(str(product)) == product
+    for text in ("2x3NT", "2x3x4", "0x3x4NN", "2x3x4AB", "2x3x4NNN", "-1x2x3NN"):
+        with pytest.raises(ValueError, match="is no product"):
+            products.parse(text)
+
+
 def timed(own, **others):
     return Timed(Product(2, 3, 4, False, True), "call", {"diffc": own} | others)
 
@@ -66,7 +77,7 @@ def test_the_distribution_and_the_worst():
     assert "call, medians" in text
     assert "loop" not in text
     assert text.index("0.50") < text.index("4.00")
-    assert "2x3x4 NT" in text
+    assert "2x3x4NT" in text
     assert text.endswith("numpy: a problem")
 
 
@@ -86,7 +97,7 @@ def test_a_run_of_the_command(tmp_path, capsys):
 def test_a_peer_that_is_wrong_is_not_timed(monkeypatch):
     monkeypatch.setattr(contractions, "LIMIT", -1.0)
     settings = driver.Settings(rounds=1, chunk_seconds=1e-4)
-    found, problems = contractions.measure(1, "float32", settings, str, peers=["numpy"])
+    found, problems = contractions.measure(ONE, "float32", settings, str, peers=["numpy"])
     assert len(problems) == 1
     assert "disagrees" in problems[0]
     assert [t.seconds for t in found] == [{}, {}]
@@ -94,7 +105,9 @@ def test_a_peer_that_is_wrong_is_not_timed(monkeypatch):
 
 def test_a_peer_that_fails_is_reported():
     settings = driver.Settings(rounds=1, chunk_seconds=1e-4)
-    found, problems = contractions.measure(2, "float32", settings, str, peers=["nothing", "numpy"])
+    found, problems = contractions.measure(
+        TWO, "float32", settings, str, peers=["nothing", "numpy"]
+    )
     assert len(problems) == 1
     assert problems[0].startswith("nothing: ")
     assert "KeyError: 'nothing'" in problems[0]
