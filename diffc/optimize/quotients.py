@@ -39,7 +39,9 @@ def quotient_of_contract(graph: Graph) -> Graph:
     Before: ``contract(div(e, broadcast(l)), v)``, a division for each weight of an attention.
     After: ``div(contract(e, v), broadcast(l))``, one for each sum: each term is rounded once less.
     And the derivative by ``l`` needs ``contract(e, v)`` alone. Only where nothing else reads the
-    quotient, and where there are no more sums than there were quotients.
+    quotient, where there are no more sums than there were quotients, and where the sums are as far
+    from overflow and underflow as before: ``e`` is ``exp`` of something less its maximum along the
+    summed letters, so that all terms of a row are at most 1 and one is 1.
     """
     counts = uses(graph)
     found: dict[Eqn, Quotient] = {}
@@ -73,6 +75,8 @@ def _quotient(eqn: Eqn, side: int, counts: dict[Value, int]) -> Quotient | None:
         inner = operand.eqn
         if inner.op.name == "div":
             numerator, divisor = inner.operands
+            if not _is_weight(numerator, indices, letters[2]):
+                return None
             axes = _axes_of_divisor(divisor, indices, letters[2])
             if axes is None:
                 return None
@@ -83,6 +87,28 @@ def _quotient(eqn: Eqn, side: int, counts: dict[Value, int]) -> Quotient | None:
         views.append(inner)
         operand = inner.operands[0]
     return None
+
+
+def _is_weight(value: Operand, indices: tuple[Dim, ...], result: str) -> bool:
+    """Whether a value is ``exp(s - max(s))``, the maximum along letters that are summed."""
+    if not isinstance(value, Value) or value.eqn is None:
+        return False
+    eqn = value.eqn
+    if eqn.op.name in VIEWS:
+        return _is_weight(eqn.operands[0], _read(eqn, indices), result)
+    shifted = eqn.operands[0] if eqn.op.name == "exp" else None
+    if not isinstance(shifted, Value) or shifted.eqn is None or shifted.eqn.op.name != "sub":
+        return False
+    scores, largest = shifted.eqn.operands
+    while isinstance(largest, Value) and largest.eqn is not None:
+        if largest.eqn.op.name == "max":
+            along = [indices[axis] for axis in largest.eqn.params["axes"]]
+            is_summed = all(isinstance(x, Var) and x.name not in result for x in along)
+            return largest.eqn.operands[0] is scores and is_summed
+        if largest.eqn.op.name not in VIEWS | {"stop_gradient"}:
+            return False
+        largest = largest.eqn.operands[0]
+    return False
 
 
 def _is_at_most(few: Dim, many: Dim) -> bool:

@@ -36,11 +36,16 @@ def test_contractions_of_quotients_keep_their_values(data):
     result = data.draw(st.permutations("hic"))
     builder = Builder("f")
     shape = tuple(dims[c] for c in left)
-    e = builder.input(aval("f64", shape))
+    scores = builder.input(aval("f64", shape))
     v = builder.input(aval("f64", tuple(dims[c] for c in right)))
     axes = tuple(sorted(data.draw(st.sets(st.integers(0, 2)))))
     divisor = builder.input(aval("f64", tuple(shape[axis] for axis in axes)))
     wide = emit(builder, "broadcast", divisor, axes=axes, shape=shape)
+    summed = left.index("j")
+    largest = emit(builder, "max", scores, axes=(summed,))
+    others = tuple(axis for axis in range(3) if axis != summed)
+    spread = emit(builder, "broadcast", largest, axes=others, shape=shape)
+    e = emit(builder, "exp", emit(builder, "sub", scores, spread))
     quotient = emit(builder, "div", e, wide)
     sides, spec = [quotient, v], f"{''.join(left)},{''.join(right)}->{''.join(result)}"
     if data.draw(st.booleans()):
