@@ -17,7 +17,7 @@ from diffc.ir.graph import Eqn, Literal, Operand, Value, literal
 from diffc.ir.index import Dim, Var
 from diffc.ops.declare import Map
 from diffc.optimize.predicates import any_of_indices, compare_of_choice
-from diffc.optimize.sums import add_of_scatter, add_of_update
+from diffc.optimize.sums import add_of_scatter, add_of_update, reduce_by_rows
 
 Emit = Callable[..., Operand]
 Shape = tuple[Dim, ...]
@@ -434,6 +434,11 @@ STRUCTURE: dict[str, Structure] = {
     ),
     "compare_of_choice": Structure(
         ("eq", "ne", "lt", "le", "gt", "ge"), compare_of_choice, "np.tril(np.ones((n, n))) == 0"
+    ),
+    "reduce_by_rows": Structure(
+        ("sum", "max", "min", "prod", "any", "all"),
+        reduce_by_rows,
+        "losses of batches, in the passes that compute their rows",
     ),
     "unary_of_broadcast": Structure(
         tuple(_UNARY_FLOAT.split()), _unary_of_broadcast, "functions of keepdims statistics"

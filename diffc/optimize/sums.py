@@ -1,18 +1,48 @@
-"""Sums with what is zero nearly everywhere: the few elements are added where they belong.
+"""Sums of all elements, and sums with what is zero nearly everywhere.
 
-The cotangent of an array of which a loop reads one row per step is such a sum in every step. The
-elements that are added to one place are added one after another, in another order than before, as
-those of any scatter.
+The few elements that are not zero are added where they belong. The cotangent of an array of which a
+loop reads one row per step is such a sum in every step. The elements that are added to one place
+are added one after another, in another order than before, as those of any scatter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 from diffc.ir.graph import Eqn, Literal, Operand, Value
 
 Emit = Callable[..., Operand]
+
+
+#: a reduction of more elements than this goes by rows,
+MANY = 16384
+#: if these have so many elements: shorter ones cost more than the order gives, longer ones are few.
+ROW = range(64, 65537)
+
+
+def reduce_by_rows(
+    emit: Emit, op: str, operands: tuple[Operand, ...], params: Mapping[str, Any]
+) -> Operand | None:
+    """``sum(x, axes=[0, 1])`` of many rows is the sum of the rows' sums.
+
+    So it shares the passes over the rows with what else is computed there. An order of summation is
+    diffc's choice; sums of f16 are left alone, as each would be rounded.
+    """
+    (x,) = operands
+    shape = tuple(dim for dim in x.aval.shape if isinstance(dim, int))
+    if len(shape) < x.aval.ndim or len(params["axes"]) < len(shape) or len(shape) < 2:
+        return None
+    if prod(shape) <= MANY or x.aval.dtype == "f16":
+        return None
+    first = len(shape) - 1
+    while first > 1 and prod(shape[first:]) < ROW.start:
+        first -= 1
+    if prod(shape[first:]) not in ROW or prod(shape[:first]) == 1:
+        return None
+    inner = emit(op, x, axes=tuple(range(first, len(shape))))
+    return emit(op, inner, axes=tuple(range(first)))
 
 
 def add_of_scatter(

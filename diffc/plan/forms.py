@@ -21,7 +21,12 @@ Kind = Choice["view", "source", "point", "fold", "contract", "solo", "region"]
 MOVE_PRICE = 0.5
 #: elements of a constant that a kernel spells out
 MAX_SPELLED = 16
-#: special bodies that compute each element by itself, from computed positions.
+#: reductions over rows go by blocks of about so many elements,
+BLOCK = 32768
+#: of at least and at most so many rows
+LEAST_ROWS = 16
+MOST_ROWS = 256
+#: special bodies that compute each element by itself, from computed positions
 POINTWISE_SPECIALS = frozenset({"gather", "dynamic_slice"})
 
 
@@ -91,6 +96,31 @@ def unshaped(value: Value) -> Value:
             break
         value = operand
     return value
+
+
+def fold_axes(eqn: Eqn) -> tuple[int, ...]:
+    """The axes that a reduction removes."""
+    axes = eqn.params.get("axes")
+    return (eqn.params["axis"],) if axes is None else tuple(axes)
+
+
+def is_column_fold(eqn: Eqn) -> bool:
+    """Whether the equation reduces the leading axes of its operand, and not all, to values.
+
+    Axes of one element don't count, and positions are no values.
+    """
+    body, shape = eqn.op.body, eqn.operands[0].aval.shape
+    if not isinstance(body, Fold) or body.monoid in ("argmax", "argmin") or 0 in shape:
+        return False
+    long = [axis for axis, dim in enumerate(shape) if dim != 1]
+    axes = [axis for axis in fold_axes(eqn) if shape[axis] != 1]
+    return 0 < len(axes) < len(long) and axes == long[: len(axes)]
+
+
+def block_rows(columns: int) -> int:
+    """How many rows make a block of a reduction over rows: a power of two, fewer of wide rows."""
+    fitting = max(1, BLOCK // columns)
+    return min(MOST_ROWS, max(LEAST_ROWS, 1 << (fitting.bit_length() - 1)))
 
 
 def is_gathering(eqn: Eqn) -> bool:

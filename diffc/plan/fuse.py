@@ -6,8 +6,9 @@ of groups and what may join them:
 
 - *map*: all points of a domain; elementwise chains, gathers, sources of any number of outputs.
 - *rows*: a domain with reduced axes; reductions with their producers, a row's statistics and what
-  uses them. Where the reduced axes are not the last ones (sums over columns), only values of the
-  kept shape are stored.
+  uses them. Where the reduced axes are in the middle, only values of the kept shape are stored.
+  Reductions over leading axes (sums of columns) stand beside those along rows, or alone; what
+  follows from them is known after all rows, so no row may read it.
 - *contract*: one contraction and elementwise consumers of its result (its epilogue).
 - *solo*: one equation that brings its own loops (scatter, sort, ...); *region*: a call or loop.
 
@@ -23,7 +24,17 @@ from typing import Literal as Choice
 
 from diffc.ir.graph import Eqn, Graph, Operand, Value
 from diffc.ir.index import Dim, Var, free, ravel, size, unravel
-from diffc.plan.forms import Kind, access, checks_reads, is_table, kind_of, unshaped
+from diffc.plan.forms import (
+    Kind,
+    access,
+    block_rows,
+    checks_reads,
+    fold_axes,
+    is_column_fold,
+    is_table,
+    kind_of,
+    unshaped,
+)
 
 Form = Choice["map", "rows", "contract", "solo", "region"]
 Coords = tuple[Dim, ...]
@@ -32,6 +43,10 @@ Coords = tuple[Dim, ...]
 MAX_EQNS = 160
 #: beyond this many elements a full reduction runs in chunks, so nothing may wait for its result.
 CHUNK = 16384
+#: where more elements than these have fewer blocks of rows, reductions along and over rows stay
+#: apart, so that threads have enough to share.
+FEW_ELEMENTS = 65536
+ENOUGH_BLOCKS = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +58,9 @@ class Group:
         form: see the module docstring.
         domain: the points, one variable per axis.
         reduced: the variables that rows reduce over.
+        crossed: the variables that columns reduce over, the first ones of the domain.
         coords: the point at which each value of the group is computed.
+        after: the values that follow from reductions over columns.
         bits: bit of this group, and of those that it absorbed, in the sets ``before``.
         before: bit set of the groups that must run earlier, directly or not.
         following: groups that must run later, directly.
@@ -53,11 +70,13 @@ class Group:
     form: Form
     domain: tuple[Var, ...]
     reduced: frozenset[Var] = frozenset()
+    crossed: frozenset[Var] = frozenset()
     eqns: list[Eqn] = field(default_factory=list)
     coords: dict[Value, Coords] = field(default_factory=dict)
     bits: int = 0
     before: int = 0
     following: set[Group] = field(default_factory=set)
+    after: set[Value] = field(default_factory=set)
 
     def runs_before(self, other: Group) -> bool:
         """Whether this group must run before another."""
@@ -108,10 +127,14 @@ class Group:
         return tuple(var for var in self.domain if var not in self.reduced)
 
     @property
+    def rest(self) -> tuple[Var, ...]:
+        """The variables that columns leave."""
+        return tuple(var for var in self.domain if var not in self.crossed)
+
+    @property
     def has_trailing_rows(self) -> bool:
         """Whether the reduced axes are the last ones."""
-        count = len(self.reduced)
-        return self.reduced == frozenset(self.domain[len(self.domain) - count :])
+        return is_trailing(self.domain, self.reduced)
 
 
 def domain_of(shape: tuple[Dim, ...]) -> tuple[Var, ...]:
@@ -210,6 +233,8 @@ class Fusion:
         """Adds an equation and what must run before it."""
         group.eqns.append(eqn)
         self.group_of[eqn] = group
+        if any(value in group.after for value in self.roots(eqn)):
+            group.after.update(eqn.results)
         for producer in self._producers(eqn):
             if producer is not group:
                 group.run_after(producer)
@@ -240,13 +265,14 @@ class Fusion:
             yield group.domain
         elif size(shape) == size(group.shape) != 0:
             yield unravel(ravel(group.domain, group.shape), shape)
-        if group.form == "rows":
-            kept = group.kept
-            kept_shape = tuple(var.extent for var in kept)
-            if shape == kept_shape:
-                yield kept
-            elif size(shape) == size(kept_shape) != 0:
-                yield unravel(ravel(kept, kept_shape), shape)
+        for vars in (group.kept if group.reduced else None, group.rest if group.crossed else None):
+            if vars is None:
+                continue
+            extents = tuple(var.extent for var in vars)
+            if shape == extents:
+                yield vars
+            elif size(shape) == size(extents) != 0:
+                yield unravel(ravel(vars, extents), shape)
 
     def _reads_in_place(self, group: Group, eqn: Eqn, coords: Coords) -> bool:
         """Whether all that the equation reads of the group is computed at this point."""
@@ -277,7 +303,10 @@ class Fusion:
         """Whether the group's loops can hold a value at this point."""
         if group.form != "rows":
             return True
-        is_full = any(var in group.reduced for var in free_vars(coords))
+        found = free_vars(coords)
+        if any(value in group.after for value in self.roots(eqn)):
+            return found.isdisjoint(group.crossed)
+        is_full = not found.isdisjoint(group.reduced)
         if is_full and not group.has_trailing_rows:
             return False
         if is_full and not group.kept and not is_small(group):
@@ -305,39 +334,45 @@ class Fusion:
             if group.form not in ("map", "rows") or not self._can_join(group, eqn):
                 continue
             coords = fold_coords(group, shape)
-            if coords is None or not self._fits_fold(group, eqn, coords, axes):
+            if coords is None or not self.folds_at(eqn, coords, group.coords):
                 continue
-            reduced = frozenset(x for axis in axes for x in free_vars((coords[axis],)))
-            group.form, group.reduced = "rows", reduced
+            if any(value in group.after for value in self.roots(eqn)):
+                continue
+            vars = reduced_vars(coords, axes)
+            if vars is None or not self._fits_fold(group, eqn, vars):
+                continue
+            group.form = "rows"
             kept = tuple(c for axis, c in enumerate(coords) if axis not in axes)
-            group.coords[eqn.result] = kept
-            self._add(group, eqn)
+            self._add_fold(group, eqn, vars, kept)
             return
         domain = domain_of(shape)
         group = self._start("rows", domain, eqn)
-        group.reduced = frozenset(domain[axis] for axis in axes)
-        group.coords[eqn.result] = group.kept
+        vars = frozenset(domain[axis] for axis in axes)
+        self._add_fold(group, eqn, vars, tuple(var for var in domain if var not in vars))
 
-    def _fits_fold(self, group: Group, eqn: Eqn, coords: Coords, axes: tuple[int, ...]) -> bool:
-        """Whether the group can reduce its domain as this equation asks."""
-        if not self.folds_at(eqn, coords, group.coords):
+    def _add_fold(self, group: Group, eqn: Eqn, vars: frozenset[Var], kept: Coords) -> None:
+        """Adds a reduction of a group over ``vars``, with its result at ``kept``."""
+        if is_column_fold(eqn):
+            group.crossed = vars
+            group.after.update(eqn.results)
+        else:
+            group.reduced = vars
+        group.coords[eqn.result] = kept
+        if eqn not in self.group_of:
+            self._add(group, eqn)
+
+    def _fits_fold(self, group: Group, eqn: Eqn, vars: frozenset[Var]) -> bool:
+        """Whether the group can reduce these variables of its domain as this equation asks."""
+        if is_column_fold(eqn):
+            is_known = not group.crossed or vars == group.crossed
+            return is_known and can_cross(group.domain, group.reduced, vars)
+        if group.form == "rows" and (group.reduced or not group.crossed):
+            return vars == group.reduced
+        if not vars or not vars.isdisjoint(group.crossed):
             return False
-        reduced: list[Var] = []
-        for axis in axes:
-            coord = coords[axis]
-            if coord == 0:
-                continue
-            if not isinstance(coord, Var):
-                return False
-            reduced.append(coord)
-        kept = [c for axis, c in enumerate(coords) if axis not in axes]
-        if any(var in reduced for var in free_vars(kept)):
-            return False
-        wanted = frozenset(reduced)
-        if group.form == "rows":
-            return wanted == group.reduced
-        is_trailing = wanted == frozenset(group.domain[len(group.domain) - len(wanted) :])
-        return is_trailing or self._is_private(group, eqn)
+        if is_trailing(group.domain, vars):
+            return not group.crossed or can_cross(group.domain, vars, group.crossed)
+        return not group.crossed and self._is_private(group, eqn)
 
     def folds_at(self, eqn: Eqn, coords: Coords, placed: Mapping[Value, Coords]) -> bool:
         """Whether a reduction over the points ``coords`` reads a placed value just there."""
@@ -369,12 +404,6 @@ class Fusion:
         return True
 
 
-def fold_axes(eqn: Eqn) -> tuple[int, ...]:
-    """The axes that a reduction removes."""
-    axes = eqn.params.get("axes")
-    return (eqn.params["axis"],) if axes is None else tuple(axes)
-
-
 def normal(coords: Iterable[Dim]) -> tuple[Dim, ...]:
     """Coordinates with axes of one element at 0."""
     return tuple(0 if isinstance(c, Var) and c.extent == 1 else c for c in coords)
@@ -387,6 +416,45 @@ def fold_coords(group: Group, shape: tuple[Dim, ...]) -> Coords | None:
     if size(shape) == size(group.shape) != 0:
         return unravel(ravel(group.domain, group.shape), shape)
     return None
+
+
+def reduced_vars(coords: Coords, axes: tuple[int, ...]) -> frozenset[Var] | None:
+    """The variables that a reduction over axes with these coordinates runs through, if all of each.
+
+    None if an axis that is kept depends on one of them.
+    """
+    found = free_vars(c for axis, c in enumerate(coords) if axis in axes)
+    kept = free_vars(c for axis, c in enumerate(coords) if axis not in axes)
+    return frozenset(found) if found.isdisjoint(kept) else None
+
+
+def is_trailing(domain: tuple[Var, ...], vars: frozenset[Var]) -> bool:
+    """Whether variables are the last ones of a domain."""
+    return vars == frozenset(domain[len(domain) - len(vars) :])
+
+
+def can_cross(domain: tuple[Var, ...], reduced: frozenset[Var], crossed: frozenset[Var]) -> bool:
+    """Whether rows over ``reduced`` can be computed along with reductions over ``crossed``.
+
+    Rows then run in order within a block, so there have to be blocks enough for the threads.
+    """
+    long = [var for var in domain if var.extent != 1]
+    wanted = [var for var in long if var in crossed]
+    if not wanted or wanted != long[: len(wanted)] or len(wanted) == len(long):
+        return False
+    if not reduced:
+        return True
+    if not reduced.isdisjoint(crossed) or not is_trailing(domain, reduced):
+        return False
+    rows, columns = extent_of(wanted), extent_of(long[len(wanted) :])
+    return rows >= ENOUGH_BLOCKS * block_rows(columns) or rows * columns <= FEW_ELEMENTS
+
+
+def extent_of(vars: Iterable[Var]) -> int:
+    """How many values variables have together."""
+    total = size(tuple(var.extent for var in vars))
+    assert isinstance(total, int), "dimensions are known when a program is planned"
+    return total
 
 
 def free_vars(coords: Iterable[Dim]) -> set[Var]:

@@ -55,7 +55,11 @@ def test_differentiated_graph_has_two_equations_a_block(blocks):
 
 def test_code_of_many_blocks_is_a_table(blocks):
     code = {
-        layers: [x for x in stages.stage("emit").value.splitlines() if not x.startswith("@table")]
+        layers: [
+            line
+            for line in stages.stage("emit").value.splitlines()
+            if not line.startswith("@table") and "getelementptr" not in line  # none at offset 0
+        ]
         for layers, stages in blocks.items()
     }
     assert len(code[150]) == len(code[50])

@@ -106,6 +106,17 @@ def test_compiled_is_interpreted_in_guard_mode(seed, count):
 
 
 @fewer(0.5)
+@given(seeds, counts)
+def test_compiled_is_interpreted_with_short_blocks(seed, count):
+    """Sums of columns in several blocks, the last one shorter."""
+    graph, arrays = drawn(seed, count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffc.codegen.lower.columns.block_rows", lambda columns: 2)
+        program = GraphProgram(graph, "blocks")
+        agree(program(arrays), program.compilation.graph, arrays)
+
+
+@fewer(0.5)
 @given(seeds, st.integers(1, 25))
 def test_compiled_gradients_are_interpreted_ones(seed, count):
     graph, arrays = drawn(seed, count)

@@ -1,28 +1,20 @@
 """Monoids: their identity, and how a value joins what was folded before.
 
-Sums of floats start from +0.0, so an empty sum and a sum of -0.0 are +0.0, as in NumPy. `max` and
-`min` pass NaN on. `argmax` and `argmin` carry the extreme and its position; of equal ones the first
-wins, and a NaN is more extreme than any number.
+`max` and `min` pass NaN on. `argmax` and `argmin` carry the extreme and its position; of equal ones
+the first wins, and a NaN is more extreme than any number.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffc.codegen.emit.registers import FLOATS, bits_of, is_signed
+from diffc.codegen.emit.registers import FLOATS, is_signed
 from diffc.codegen.emit.scalars import Ops
+from diffc.codegen.loops.monoids import OPS, identity
 from diffc.codegen.loops.nodes import Reduce
 
 __all__ = ["Fold"]
 
-OPS = {
-    "sum": "add",
-    "prod": "mul",
-    "max": "maximum",
-    "min": "minimum",
-    "any": "bitwise_or",
-    "all": "bitwise_and",
-}
 State = tuple[str, ...]
 
 
@@ -61,26 +53,10 @@ class Fold:
 
     def identity(self, ops: Ops) -> State:
         """The state before any value; position 0 is right where nothing beats it."""
-        least = ops.literal(self._neutral(), self.dtype)
+        least = ops.literal(identity(self.monoid, self.dtype), self.dtype)
         if not self.has_position:
             return (least,)
         return least, ops.literal(0, self.position)
-
-    def _neutral(self) -> float:
-        if self.monoid in ("sum", "any"):
-            return 0
-        if self.monoid in ("prod", "all"):
-            return 1
-        is_max = self.monoid in ("max", "argmax")
-        if self.dtype in FLOATS:
-            return float("-inf") if is_max else float("inf")
-        if self.dtype == "bool":
-            return 0 if is_max else 1
-        width = bits_of(self.dtype)
-        if is_signed(self.dtype):
-            half: int = 1 << (width - 1)
-            return -half if is_max else half - 1
-        return 0 if is_max else (1 << width) - 1
 
     def step(self, ops: Ops, state: State, value: str, position: str) -> State:
         """The state after one more value."""

@@ -300,8 +300,15 @@ class KernelWriter:
     def _for(self, stmt: For) -> None:
         if extent_of(stmt.var) == 0:
             return
-        with self.loop(stmt.var, stored(stmt.body), is_reverse=stmt.reverse):
-            self.body(stmt.body)
+        frame, stores = self.frame, stored(stmt.body)
+        with self.loop(stmt.var, stores, is_reverse=stmt.reverse):
+            if stmt.guard.is_true:
+                self.body(stmt.body)
+                return
+            held = self.evaluator.condition(stmt.guard).uniform
+            assert held is not None, "lanes go through a loop together"
+            with frame.level(stores=stores, is_conditional=True), frame.fn.when(held):
+                self.body(stmt.body)
 
     # --- stores
 

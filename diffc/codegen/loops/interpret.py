@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from diffc.codegen.loops.monoids import identity
 from diffc.codegen.loops.nodes import (
     Apply,
     Buffer,
@@ -233,7 +234,11 @@ class _Run:
             extent = _extent(stmt.var)
             for index in reversed(range(extent)) if stmt.reverse else range(extent):
                 points.vars[stmt.var] = np.full(points.count, index)
-                self.body(stmt.body, points)
+                held = np.broadcast_to(stmt.guard.evaluate(points.vars), points.count)
+                if held.all():
+                    self.body(stmt.body, points)
+                elif held.any():
+                    self.body(stmt.body, points.take(held))
         elif isinstance(stmt, Sweep):
             for reduce in stmt.reduces:
                 points.scalars[reduce.target.name] = self.reduce(reduce, points)
@@ -303,11 +308,11 @@ class _Run:
             if not total:
                 return np.zeros(points.count, np.int64)
             return np.asarray(getattr(np, stmt.monoid)(values, axis=1)).astype(np.int64)
-        fold, identity = FOLDS[stmt.monoid], _identity(stmt.monoid, dtype)
+        fold, start = FOLDS[stmt.monoid], identity(stmt.monoid, stmt.value.dtype)
         width = 1
         if stmt.order == "lanes":
             width = 4 * self.target.lanes(stmt.value.dtype)
-        partials = np.full((points.count, width), identity, dtype)
+        partials = np.full((points.count, width), start, dtype)
         with np.errstate(all="ignore"):
             for term in range(total):
                 old = partials[:, term % width]
@@ -404,16 +409,3 @@ class _Run:
                 raise IndexError(f"{buffer.name}: {index} leaves 0 … {limit - 1}")
             places.append(value)
         return tuple(places)
-
-
-def _identity(monoid: str, dtype: np.dtype[Any]) -> Any:
-    if monoid in ("sum", "any"):
-        return 0
-    if monoid in ("prod", "all"):
-        return 1
-    if dtype.kind == "f":
-        return -np.inf if monoid == "max" else np.inf
-    if dtype.kind == "b":
-        return monoid == "min"
-    info = np.iinfo(dtype)
-    return info.min if monoid == "max" else info.max

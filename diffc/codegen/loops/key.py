@@ -93,7 +93,7 @@ class _Key:
             split = None if stmt.split is None else astuple(stmt.split)
             return "par", stmt.vars, lanes, split, self.body(stmt.body)
         if isinstance(stmt, For):
-            return "for", stmt.var, stmt.reverse, self.body(stmt.body)
+            return "for", stmt.var, stmt.reverse, stmt.guard, self.body(stmt.body)
         if isinstance(stmt, Sweep):
             return "sweep", stmt.vars, self.body(stmt.body)
         values = tuple(self.numbers[id(expr)] for expr in operands(stmt))

@@ -205,11 +205,15 @@ class Par(Stmt):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class For(Stmt):
-    """``var`` from 0 up (down, if ``reverse``), in order."""
+    """``var`` from 0 up (down, if ``reverse``), in order.
+
+    Steps at which the guard fails are left out.
+    """
 
     var: Var
     body: tuple[Stmt, ...]
     reverse: bool = False
+    guard: Guard = field(default=TRUE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,7 +237,8 @@ class Sweep(Stmt):
 
     ``body`` holds ``Reduce``, all over just these variables and of one order, then ``Store``. The
     points come in any order, each in one piece: all values are computed, then stored. What the
-    reductions find is known after the sweep only, and no value reads what the sweep stores.
+    reductions find is known after the sweep only, and no value reads what the sweep stores at
+    another point.
     """
 
     vars: tuple[Var, ...]

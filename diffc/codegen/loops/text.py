@@ -90,7 +90,8 @@ class _Printer:
                 self.lines.append(indent + "}")
             case n.For():
                 down = " reverse" if stmt.reverse else ""
-                self.lines.append(f"{indent}for {_vars((stmt.var,))}{down} {{")
+                guard = "" if stmt.guard.is_true else f" if `{stmt.guard}`"
+                self.lines.append(f"{indent}for {_vars((stmt.var,))}{down}{guard} {{")
                 self._inside((stmt.var,), stmt.body, indent + "  ")
                 self.lines.append(indent + "}")
             case n.Sweep():
@@ -108,7 +109,7 @@ class _Printer:
                 how = "" if stmt.how is None else f" with {_tile(stmt.how)}"
                 self.lines.append(f"{indent}{head}({_vars(stmt.vars)}: {operands}){how}")
             case n.Store():
-                guard = "" if stmt.guard is TRUE or stmt.guard.is_true else f" if `{stmt.guard}`"
+                guard = "" if stmt.guard.is_true else f" if `{stmt.guard}`"
                 place = f"{stmt.buffer.name}[{_indices(stmt.indices)}]"
                 self.lines.append(f"{indent}{place} = {self._expr(stmt.value)}{guard}")
             case n.Scatter():
@@ -375,8 +376,9 @@ class _Parser:
         if self.accept("for"):
             (var,) = self._take_vars()
             reverse = self.accept("reverse")
+            guard = self._guard() if self.accept("if") else TRUE
             self.expect("{")
-            return n.For(var, self._body(), reverse)
+            return n.For(var, self._body(), reverse, guard)
         if self.accept("sweep"):
             vars = self._take_vars()
             self.expect("{")

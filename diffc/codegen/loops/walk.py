@@ -212,6 +212,8 @@ def map_statement(
         body = tuple(
             map_statement(inner, on_index, on_guard, known, on_access) for inner in stmt.body
         )
+        if isinstance(stmt, For):
+            return replace(stmt, body=body, guard=on_guard(stmt.guard))
         return replace(stmt, body=body)
     if isinstance(stmt, Sweep):
         parts = (map_statement(part, on_index, on_guard, known, on_access) for part in stmt.body)

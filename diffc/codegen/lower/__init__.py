@@ -2,7 +2,7 @@
 
 :func:`lower` takes one fused kernel's graph (its inputs are read, its outputs written) and gives a
 nest of the loop IR. The planner decides which equations stand in one kernel; the forms it may send
-are described in ``points``, ``chunks`` and ``solo``.
+are described in ``points``, ``rows``, ``columns``, ``chunks`` and ``solo``.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ from __future__ import annotations
 from diffc.codegen.loops.nodes import Kernel, Stmt
 from diffc.codegen.lower.chunks import is_chunked, lower_chunks
 from diffc.codegen.lower.coalesce import coalesce
+from diffc.codegen.lower.columns import lower_columns
 from diffc.codegen.lower.frame import Frame
 from diffc.codegen.lower.messages import Messages
-from diffc.codegen.lower.points import (
-    is_contraction,
-    is_fold,
-    lower_contract,
-    lower_map,
-    lower_rows,
-)
+from diffc.codegen.lower.points import is_contraction, lower_contract, lower_map
+from diffc.codegen.lower.rows import is_fold, lower_rows
 from diffc.codegen.lower.solo import is_solo, lower_solo
 from diffc.errors import InternalError
 from diffc.ir.graph import Graph
+from diffc.plan.forms import is_column_fold
 
 __all__ = ["Messages", "lower"]
 
@@ -57,6 +54,8 @@ def _body(frame: Frame) -> tuple[Stmt, ...]:
         return lower_contract(frame, contracts[0])
     if solos:
         return lower_solo(frame, solos[0])
+    if any(map(is_column_fold, folds)):
+        return lower_columns(frame, folds)
     if folds:
         return lower_chunks(frame, folds) if is_chunked(folds) else lower_rows(frame, folds)
     return lower_map(frame)

@@ -7,29 +7,20 @@ the partial results are reduced. Reductions that need others' results follow in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from diffc.codegen.loops.nodes import Buffer, Load, Reduce, Scalar, Stmt, Store
-from diffc.codegen.lower.elements import Indices
-from diffc.codegen.lower.frame import (
-    Frame,
-    Shape,
-    par,
-    points,
-    size_of,
-    variables,
-)
+from diffc.codegen.lower.cuts import Piece, cut
+from diffc.codegen.lower.frame import Frame, par, points, size_of, variables
 from diffc.codegen.lower.passes import Pass, join, passes, write_pass
-from diffc.codegen.lower.points import (
+from diffc.codegen.lower.rows import (
     POSITIONS,
     Rows,
     is_full,
     order_of,
     reduction,
     rows_of,
+    wide_dtype,
 )
 from diffc.ir.graph import Eqn
-from diffc.ir.index import Dim, Var
 
 #: beyond this many elements, a reduction of everything runs in chunks.
 LARGE = 16384
@@ -43,58 +34,6 @@ def is_chunked(folds: list[Eqn]) -> bool:
     """Whether reductions run in chunks."""
     rows = rows_of(folds[0])
     return size_of(rows.kept) == 1 and size_of(rows.shape) > LARGE
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Chunks of one size.
-
-    Attributes:
-        outer: the loop over the chunks.
-        inner: the loop within one, and its extents.
-        full: the indices of the domain.
-        partial: where a chunk's partial result goes.
-    """
-
-    outer: Indices
-    inner: Indices
-    extents: Shape
-    full: Indices
-    partial: Indices
-
-
-def cut(shape: Shape) -> tuple[list[Piece], Shape]:
-    """The chunks of a shape: those of full size, then the rest; and the shape of partial results.
-
-    The last axes that fit stay whole, the one before is cut, those further out are chunks each.
-    """
-    axis, whole = len(shape) - 1, 1
-    while whole * shape[axis] <= CHUNK:
-        whole *= shape[axis]
-        axis -= 1
-    length = shape[axis]
-    count = -(-length // max(1, CHUNK // whole))
-    step = -(-length // count)
-    if whole == 1:
-        step = -(-step // _ALIGNED) * _ALIGNED
-    count, rest = divmod(length, step)
-    lead, tail = points("i", shape[:axis]), points("r", shape)[axis + 1 :]
-    pieces = []
-    for size, number, at in ((step, count, 0), (rest, 1, count)):
-        if size == 0 or number == 0:
-            continue
-        chunk: Dim = Var("c", number) if number > 1 else 0
-        within: Dim = Var(f"r{axis}", size) if size > 1 else 0
-        pieces.append(
-            Piece(
-                (*lead, chunk),
-                (within, *tail),
-                (size, *shape[axis + 1 :]),
-                (*lead, (chunk + at) * step + within, *tail),
-                (*lead, chunk + at),
-            )
-        )
-    return pieces, (*shape[:axis], count + (rest > 0))
 
 
 def lower_chunks(frame: Frame, folds: list[Eqn]) -> tuple[Stmt, ...]:
@@ -118,19 +57,18 @@ def _level(frame: Frame, rows: Rows, work: Pass) -> list[Stmt]:
     """A nest that finds partial results of reductions, then the reductions of these."""
     body: list[Stmt] = []
     sums = [fold for fold in work.folds if fold.op.body.monoid not in POSITIONS]
-    pieces, shape = cut(rows.shape)
+    chunks = cut(rows.shape, CHUNK, _ALIGNED)
     partials: dict[Eqn, Buffer] = {}
     for fold in sums:
-        dtype = "f32" if fold.result.aval.dtype == "f16" else fold.result.aval.dtype
-        partials[fold] = frame.new_scratch("partial", dtype, shape)
-    for piece in pieces:
+        partials[fold] = frame.new_scratch("partial", wide_dtype(fold), chunks.chunks)
+    for piece in chunks.pieces():
         with frame.elements.scope():
             body += _nest(frame, rows, piece, partials, work)
     whole = points("r", rows.shape)
     zero = (0,) * len(rows.kept)
     for fold in work.folds:
         if fold in partials:
-            at = points("p", shape)
+            at = points("p", chunks.chunks)
             dtype = partials[fold].dtype
             target = Scalar(frame.new_scalar(), dtype)
             element = Load(partials[fold], at)

@@ -97,7 +97,7 @@ def _forms(
         elif isinstance(expr, Choose):
             forms.update(cond.expr for cond in expr.guard)
     for stmt in stmts:
-        if isinstance(stmt, Store):
+        if isinstance(stmt, Store | For):
             forms.update(cond.expr for cond in stmt.guard)
     return {form for form in forms if not isinstance(form, int)}
 
@@ -253,7 +253,8 @@ class _Rewriter:
         if isinstance(stmt, Par):
             return replace(stmt, vars=self.vars(stmt.vars), body=tuple(map(self.stmt, stmt.body)))
         if isinstance(stmt, For):
-            return replace(stmt, body=tuple(map(self.stmt, stmt.body)))
+            inside = tuple(map(self.stmt, stmt.body))
+            return replace(stmt, body=inside, guard=self.guard(stmt.guard))
         if isinstance(stmt, Sweep):
             parts = map(self.stmt, stmt.body)
             body = tuple(part for part in parts if isinstance(part, Reduce | Store))

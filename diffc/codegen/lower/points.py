@@ -1,46 +1,26 @@
-"""Kernels in which every point computes by itself: maps, rows with reductions, contractions.
+"""Kernels in which every point computes by itself: maps and contractions.
 
-One nest ``Par(kept) { statements; stores }``. The reductions of *rows* share a domain and its
-reduced axes: what they and the full-shape outputs ask for is done in as few passes over a row as
-there are reductions that wait for each other (``passes``). A *contraction* is one ``Contract`` at
-each point of its result; what follows is stored from there.
+One nest ``Par(points) { statements; stores }``. A *contraction* is one ``Contract`` at each point
+of its result; what follows is stored from there.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal as Choice
 
 from diffc.codegen.loops.nodes import (
     Contract,
     Expr,
     Load,
-    Monoid,
     Reduce,
     Scalar,
     Stmt,
 )
 from diffc.codegen.lower.elements import Indices
-from diffc.codegen.lower.frame import (
-    Frame,
-    Shape,
-    par,
-    points,
-    reindex,
-    shape_of,
-    size_of,
-    variables,
-)
-from diffc.codegen.lower.passes import join, passes, write_pass
-from diffc.codegen.lower.term import apply, constant
-from diffc.errors import InternalError
-from diffc.ir.graph import Eqn, Operand
+from diffc.codegen.lower.frame import Frame, par, points, shape_of, variables
+from diffc.codegen.lower.term import apply
+from diffc.ir.graph import Eqn
 from diffc.ir.index import Dim, Var, coefficient, ravel
 from diffc.ops.contraction import letters, split
-from diffc.ops.declare import Fold, Special
-
-#: reductions whose result is a position.
-POSITIONS: frozenset[Monoid] = frozenset({"argmax", "argmin"})
+from diffc.ops.declare import Special
 
 
 def is_contraction(eqn: Eqn) -> bool:
@@ -49,24 +29,6 @@ def is_contraction(eqn: Eqn) -> bool:
     if not isinstance(body, Special) or body.kind != "contract":
         return False
     return bool(letters(eqn.params["spec"])[3])
-
-
-def is_fold(eqn: Eqn) -> bool:
-    """Whether the equation reduces axes."""
-    return isinstance(eqn.op.body, Fold)
-
-
-def reduced_axes(eqn: Eqn) -> tuple[int, ...]:
-    """The axes that a reduction removes."""
-    axes = eqn.params.get("axes")
-    return (eqn.params["axis"],) if axes is None else tuple(axes)
-
-
-def order_of(eqn: Eqn) -> Choice["lanes", "sequence"]:
-    """The order of a reduction, a function of the equation alone: along rows by lanes."""
-    shape = shape_of(eqn.operands[0])
-    long = [axis for axis, n in enumerate(shape) if n != 1]
-    return "lanes" if not long or long[-1] in reduced_axes(eqn) else "sequence"
 
 
 def lower_map(frame: Frame) -> tuple[Stmt, ...]:
@@ -138,95 +100,3 @@ def _sum_of_products(
     target = Scalar(frame.new_scalar(), wide)
     body.append(Reduce(target, "sum", loop, apply("mul", lhs, rhs), "sequence"))
     return target if wide == dtype else apply("convert", target, dtype=dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The domain of a kernel with reductions.
-
-    ``shape`` is that of the reduced operand, ``axes`` are reduced; ``kept`` the shape of results.
-    """
-
-    shape: Shape
-    axes: tuple[int, ...]
-    kept: Shape
-
-    @property
-    def reduced(self) -> Shape:
-        """Extents of the reduced axes."""
-        return tuple(self.shape[axis] for axis in self.axes)
-
-    def join(self, kept: Indices, reduced: Indices) -> Indices:
-        """The indices of the domain."""
-        rest, inner = iter(kept), iter(reduced)
-        return tuple(next(inner if k in self.axes else rest) for k in range(len(self.shape)))
-
-
-def rows_of(eqn: Eqn) -> Rows:
-    """The domain that a reduction asks for."""
-    shape, axes = shape_of(eqn.operands[0]), reduced_axes(eqn)
-    return Rows(shape, axes, shape_of(eqn.result))
-
-
-def lower_rows(frame: Frame, folds: list[Eqn]) -> tuple[Stmt, ...]:
-    """The kept points; at each, the reductions in the order of the graph, then the stores."""
-    rows = rows_of(folds[0])
-    kept, reduced = points("i", rows.kept), points("r", rows.reduced)
-    full = rows.join(kept, reduced)
-    outputs = frame.graph.outputs
-    inner = [k for k, output in enumerate(outputs) if is_full(output, rows)]
-    body: list[Stmt] = []
-    for work in passes(frame, folds, inner, rows.shape if variables(reduced) else None):
-        with frame.elements.scope():
-            found = [reduction(frame, eqn, rows.shape, full, reduced) for eqn in work.folds]
-            shapes = rows.shape, rows.reduced
-            stores, saved = write_pass(frame, work, full, reduced, shapes)
-        body += join(reduced, [each for each in found if isinstance(each, Reduce)], stores)
-        for value, load in saved:
-            frame.elements.define(value, full, load)
-        for eqn, each in zip(work.folds, found, strict=True):
-            target = each.target if isinstance(each, Reduce) else each
-            at = reindex(kept, rows.kept, shape_of(eqn.result))
-            frame.elements.define(eqn.result, at, target)
-    outer = [k for k in range(len(outputs)) if k not in inner]
-    body += [frame.store(k, rows.kept, kept) for k in outer]
-    return tuple(par(kept, body))
-
-
-def reduction(
-    frame: Frame,
-    eqn: Eqn,
-    shape: Shape,
-    full: Indices,
-    reduced: Indices,
-    dtype: str | None = None,
-) -> Reduce | Expr:
-    """The statement that reduces over the variables in ``reduced``, or the value if there are none.
-
-    ``full`` are indices into ``shape``, the domain; ``dtype`` is that of the target where it
-    is not the result's.
-    """
-    operand, monoid = eqn.operands[0], eqn.op.body.monoid
-    element = frame.elements.element(operand, reindex(full, shape, shape_of(operand)))
-    loop = variables(reduced)
-    is_position = monoid in POSITIONS
-    if not loop:
-        return constant("i64", 0) if is_position else element
-    if dtype is not None:
-        element = apply("convert", element, dtype=dtype)
-    target = Scalar(frame.new_scalar(), dtype or eqn.result.aval.dtype)
-    return Reduce(target, monoid, loop, element, order_of(eqn))
-
-
-def is_full(output: Operand, rows: Rows) -> bool:
-    """Whether an output has the shape of the domain; else it has that of the reductions."""
-    if output.aval.shape == rows.kept:
-        return False
-    count = size_of(shape_of(output))
-    if output.aval.shape == rows.shape:
-        return True
-    if count == size_of(rows.kept):
-        return False
-    if count != size_of(rows.shape):
-        raise InternalError(f"output {output!r} fits neither {rows.shape} nor {rows.kept}")
-    return True

@@ -56,6 +56,7 @@ class Accesses:
         loads: Flat offset and weight of each load.
         stores: Flat offset and weight of each store.
         guards: Every guard.
+        steps: Those that leave out steps of ordered loops, in all lanes or in none.
         values: Indices that are used as values.
         gathers: For each gather, the expressions that compute indices, the offset of the others,
             and the weight.
@@ -67,6 +68,7 @@ class Accesses:
     loads: list[Weighed] = field(default_factory=list)
     stores: list[Weighed] = field(default_factory=list)
     guards: list[Guard] = field(default_factory=list)
+    steps: list[Guard] = field(default_factory=list)
     values: list[Dim] = field(default_factory=list)
     gathers: list[Computed] = field(default_factory=list)
     scatters: list[Computed] = field(default_factory=list)
@@ -84,6 +86,9 @@ class Accesses:
         for stmt in body:
             if isinstance(stmt, Par | For):
                 vars = stmt.vars if isinstance(stmt, Par) else (stmt.var,)
+                if isinstance(stmt, For):
+                    self.guards.append(stmt.guard)
+                    self.steps.append(stmt.guard)
                 self._collect(stmt.body, weight * _points(vars), set())
                 continue
             if isinstance(stmt, Sweep):
@@ -120,7 +125,7 @@ class Accesses:
 
     def allow_vectors(self, var: Var) -> bool:
         """Whether points along `var` may run in lanes: no two of them may write one element."""
-        if self.has_sort:
+        if self.has_sort or any(var in guard.free() for guard in self.steps):
             return False
         return all(
             not any(depends(expr, var) for expr in exprs) and coefficient(rest, var) in (1, -1)

@@ -84,7 +84,9 @@ class _Run:
             elif isinstance(stmt, For):
                 steps = range(stmt.var.extent)
                 for at in reversed(steps) if stmt.reverse else steps:
-                    self.body(stmt.body, env | {stmt.var: at}, dict(scalars))
+                    inner = env | {stmt.var: at}
+                    if stmt.guard.evaluate(inner):
+                        self.body(stmt.body, inner, dict(scalars))
             elif isinstance(stmt, Sweep):
                 self.sweep(stmt, env, scalars)
             elif isinstance(stmt, Reduce):

@@ -7,6 +7,7 @@ import diffc.ops  # noqa: F401  (fills the registry)
 from diffc.codegen.loops.nodes import Contract, For, Load, Par, Reduce, Scatter, Sort, Store
 from diffc.codegen.loops.walk import expressions, operands, statements
 from diffc.codegen.lower import Messages, chunks, lower
+from diffc.codegen.lower.cuts import cut
 from diffc.errors import InternalError
 from diffc.ir.aval import DTYPES, aval
 from diffc.ir.graph import Builder, Location, literal, prune
@@ -379,7 +380,8 @@ def test_chunks_of_f16_add_in_f32(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(16385,), (1000000,), (100000, 3), (3, 10000), (2, 4097, 1)])
 def test_chunks_cover_each_element_once(shape):
-    pieces, partial = chunks.cut(shape)
+    made = cut(shape, chunks.CHUNK, 64)
+    pieces, partial = made.pieces(), made.chunks
     flat, parts = [], []
     from diffc.ir.index import evaluate as value
     from diffc.ir.index import ravel
@@ -393,6 +395,13 @@ def test_chunks_cover_each_element_once(shape):
         assert np.prod(piece.extents) <= chunks.CHUNK
     assert sorted(np.concatenate(flat)) == list(range(int(np.prod(shape))))
     assert sorted(np.concatenate(parts)) == list(range(int(np.prod(partial))))
+    whole = made.whole()
+    loop = [v for v in (*whole.outer, *whole.inner) if not isinstance(v, int)]
+    grid = np.meshgrid(*(np.arange(v.extent) for v in loop), indexing="ij")
+    env = dict(zip(loop, grid, strict=True))
+    held = np.broadcast_to(whole.guard.evaluate(env), grid[0].shape)
+    at = np.broadcast_to(value(ravel(whole.full, shape), env), grid[0].shape)
+    assert sorted(at[held]) == list(range(int(np.prod(shape))))
 
 
 # --- contractions

@@ -58,9 +58,9 @@ def test_sums_of_columns():
         text(b, b.op("sum", b.op("mul", x, x), axes=(0,)))
         == """
 kernel @k(x: in f64[64,10], out: out f64[10]) {
-  par i0 in 10 {
-    s0: f64 = reduce sum sequence(r0 in 64: mul(x[r0, i0], x[r0, i0]))
-    out[i0] = s0
+  par j0 in 10 {
+    s0: f64 = reduce sum sequence(r0 in 64: mul(x[r0, j0], x[r0, j0]))
+    out[j0] = s0
   }
 }
 """.strip()
