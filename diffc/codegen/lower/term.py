@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffc.codegen.loops.nodes import SCALARS, Apply, Const, Expr
+from diffc.codegen.lower.narrow import COMPARISONS, compared
 from diffc.errors import InternalError
 from diffc.ir.aval import aval
 from diffc.ir.graph import literal
@@ -26,6 +27,8 @@ def apply(name: str, *args: Expr, dtype: str | None = None) -> Expr:
         dtype = "bool" if name in _PREDICATES else args[1 if name == "select" else 0].dtype
     elif name == "convert" and dtype == args[0].dtype:
         return args[0]
+    if name in COMPARISONS and args[0].dtype == "i64":
+        return compared(name, *args) or Apply(dtype, name, args)
     return Apply(dtype, name, args)
 
 
