@@ -42,6 +42,8 @@ class Target:
         masked_memory: Whether masked loads and stores are native for 4 and 8 byte elements.
         l1_bytes: Data cache of the first level, one core.
         l2_bytes: Cache of the second level, one core.
+        stream_bytes: Results of so many bytes are stored past the caches, which would lose them
+            before anyone reads them (0: none are). A line is then not read before it is written.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Target:
     masked_memory: bool
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 512 * 1024
+    stream_bytes: int = 0
 
     @property
     def attributes(self) -> str:
@@ -95,6 +98,7 @@ X86_AVX2 = Target(
     has_fma=True,
     has_avx512=False,
     masked_memory=True,
+    stream_bytes=32 * 1024 * 1024,
 )
 
 X86_AVX512 = Target(
@@ -108,6 +112,7 @@ X86_AVX512 = Target(
     has_avx512=True,
     masked_memory=True,
     l2_bytes=1024 * 1024,
+    stream_bytes=32 * 1024 * 1024,
 )
 
 ARM_NEON = Target(

@@ -78,6 +78,7 @@ class KernelWriter:
         kernel: Kernel,
         frame: Frame,
         attributes: Mapping[Buffer, str] | None = None,
+        streamed: frozenset[Buffer] = frozenset(),
     ) -> None:
         self.kernel = kernel
         works = [text for buffer, text in frame.pointers.items() if buffer.name == WORKSPACE]
@@ -85,13 +86,13 @@ class KernelWriter:
         self.attributes = {} if attributes is None else dict(attributes)
         self.frame = frame
         self.numbering = Numbering()
-        self.memory = Memory(frame)
+        self.memory = Memory(frame, streamed)
         self.evaluator = Evaluator(frame, self.numbering, self.memory)
         self._fresh = 0
 
     def inside(self, frame: Frame) -> KernelWriter:
         """A writer for a function of its own with parts of this kernel."""
-        return KernelWriter(self.kernel, frame, self.attributes)
+        return KernelWriter(self.kernel, frame, self.attributes, self.memory.streamed)
 
     def fresh_var(self, extent: int) -> Var:
         """A loop variable that the kernel does not have."""
@@ -380,6 +381,7 @@ def write_kernel(
     *,
     is_aliased: bool = False,
     is_internal: bool = True,
+    streamed: frozenset[Buffer] = frozenset(),
 ) -> None:
     """Adds the function of a kernel: its parameters, scratch from the arena, the status slot.
 
@@ -391,6 +393,7 @@ def write_kernel(
         alignments: Known alignment of each parameter, by default that of its elements.
         is_aliased: Whether parameters may share memory.
         is_internal: Whether the function is invisible outside of the module.
+        streamed: Parameters that are stored past the caches; they lie at whole lines.
     """
     parameters: list[tuple[str, str]] = []
     pointers: dict[Buffer, str] = {}
@@ -414,6 +417,7 @@ def write_kernel(
         nbytes = max(1, prod(buffer.shape) * ITEM_BYTES[buffer.dtype])
         pointers[buffer] = fn.value(f"alloca [{nbytes} x i8], align 64")
     known |= {buffer: "ptr noalias align 64" for buffer in pointers if buffer not in known}
-    writer = KernelWriter(kernel, Frame(fn, target, pointers), known)
+    writer = KernelWriter(kernel, Frame(fn, target, pointers), known, streamed)
     writer.body(kernel.body)
+    writer.memory.finish()
     fn.ret()

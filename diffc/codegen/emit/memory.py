@@ -6,6 +6,9 @@ small stride), or a gather or scatter of lanes (anything else).
 An access under a condition touches memory only where it holds: vectors by a mask, scalars by moving
 the address of a load to the start of the buffer, so that no branch is needed. Nothing outside of
 a buffer is ever touched. `bool` is one byte in memory and `i1` in registers.
+
+Whole lines of a streamed buffer are stored past the caches. Such stores are not ordered with what
+other threads do: whoever wrote some puts a fence (`Memory.finish`) before it is done.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from diffc.codegen.emit.text import LLVM_TYPES, constant, intrinsic_suffix, vect
 from diffc.codegen.loops.nodes import Buffer, Expr, GatherLoad, Load
 from diffc.codegen.targets import ITEM_BYTES
 from diffc.ir.index import Dim, ravel
+from diffc.ir.index import Expr as IndexExpr
 
 __all__ = ["Computed", "Condition", "Memory", "Place"]
 
@@ -30,6 +34,7 @@ GATHER_LIMIT = 2**30
 STATUS_LIMIT = 2**62
 """The status slot holds 0, or this less the least status that was met."""
 PICKED_STRIDE = 4
+LINE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Place:
         offsets: Offsets of the lanes from `start`, with their integer type; known where the stride
             is none of 0, 1 and -1.
         start: Where `offsets` count from.
+        is_line: Whether the lanes are whole lines of the memory.
     """
 
     buffer: Buffer
@@ -65,13 +71,26 @@ class Place:
     stride: int | None
     offsets: tuple[str, str] = ("", "")
     start: str = ""
+    is_line: bool = False
 
 
 @dataclass(slots=True)
 class Memory:
-    """Reads and writes the buffers of a frame."""
+    """Reads and writes the buffers of a frame.
+
+    Attributes:
+        frame: The environment.
+        streamed: The buffers, at a multiple of `LINE` bytes, that are stored past the caches.
+    """
 
     frame: Frame
+    streamed: frozenset[Buffer] = frozenset()
+    _has_streamed: bool = False
+
+    def finish(self) -> None:
+        """Lets other threads see what was stored past the caches."""
+        if self._has_streamed:
+            self.frame.fn.call("void", "llvm.x86.sse.sfence")
 
     # --- places
 
@@ -81,13 +100,24 @@ class Memory:
         offset = ravel(tuple(indices), buffer.shape)
         stride = frame.lane_stride(offset)
         if stride in (0, 1, -1):
-            return Place(buffer, frame.pointer(buffer, offset), stride)
+            is_line = buffer in self.streamed and stride == 1 and self._is_line(buffer, offset)
+            return Place(buffer, frame.pointer(buffer, offset), stride, is_line=is_line)
         kind = frame.lane_kind(offset)
         offsets = kind, frame.lane_dim(offset, kind)
         if stride is not None and abs(stride) <= PICKED_STRIDE:
             pointer = frame.pointer(buffer, offset)
             return Place(buffer, pointer, stride, offsets, frame.pointers[buffer])
         return Place(buffer, "", None, offsets, frame.pointers[buffer])
+
+    def _is_line(self, buffer: Buffer, offset: Dim) -> bool:
+        """Whether consecutive lanes are whole lines, if the buffer starts at one."""
+        lanes, width = self.frame.lanes, LINE // ITEM_BYTES[buffer.dtype]
+        if lanes is None or not lanes.is_aligned or lanes.count % width:
+            return False
+        rest = self.frame.resolve(offset) - lanes.var
+        if not isinstance(rest, IndexExpr):
+            return rest % width == 0
+        return rest.const % width == 0 and all(coef % width == 0 for _, coef in rest.terms)
 
     # --- loads
 
@@ -288,7 +318,12 @@ class Memory:
             text = reverse_lanes(fn, text, scalar, count)
             mask = None if mask is None else reverse_lanes(fn, mask, "i1", count)
         if mask is None:
-            fn.store(kind, text, pointer, align)
+            if place.is_line:
+                self._has_streamed = True
+                hint = fn.module.metadata("!{i32 1}")
+                fn.emit(f"store {kind} {text}, ptr {pointer}, align {LINE}, !nontemporal {hint}")
+            else:
+                fn.store(kind, text, pointer, align)
             return
         fn.call(
             "void",

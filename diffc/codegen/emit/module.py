@@ -15,7 +15,7 @@ from typing import Any
 
 from diffc.codegen.emit.inlining import is_short
 from diffc.codegen.emit.kernel import write_kernel
-from diffc.codegen.emit.memory import STATUS_LIMIT
+from diffc.codegen.emit.memory import LINE, STATUS_LIMIT
 from diffc.codegen.emit.runs import Run, Table, find_runs
 from diffc.codegen.emit.shares import THREADS_AT
 from diffc.codegen.emit.text import FunctionText, ModuleText
@@ -33,13 +33,15 @@ from diffc.codegen.loops.module import (
     Select,
     Step,
 )
-from diffc.codegen.loops.nodes import Kernel
+from diffc.codegen.loops.nodes import Buffer, Kernel, Load, Par, Sweep
+from diffc.codegen.loops.scratch import nbytes_of
+from diffc.codegen.loops.walk import expressions, operands, statements, stored
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.errors import InternalError
 
 __all__ = ["emit"]
 
-ALIGNMENT = 64
+ALIGNMENT = LINE
 
 #: how bytes other than plain characters are written in a constant
 _ESCAPES = {
@@ -152,7 +154,9 @@ class _Writer:
         """The function that a step calls with one pointer after another, if it does no more."""
         if isinstance(step, Invoke):
             return self._routine(step.routine)
-        return self._launched(call, step) if isinstance(step, Launch) else None
+        if not isinstance(step, Launch) or self._streamed(call, step):
+            return None
+        return self._launched(call, step)
 
     def _run(
         self, call: _Call, run: Run, steps: Sequence[Step], names: Sequence[str | None]
@@ -201,28 +205,71 @@ class _Writer:
         call.fn.call("void", self._routine(routine), *arguments, declare=False)
 
     def _launch(self, call: _Call, step: Launch) -> None:
-        name = self._launched(call, step)
         pointers = [("ptr", call.pointer(at)) for at in step.addresses]
-        call.fn.call("void", name, *pointers, ("ptr", call.status), declare=False)
+        pointers.append(("ptr", call.status))
+        streamed = self._streamed(call, step)
+        if not streamed:
+            call.fn.call("void", self._launched(call, step), *pointers, declare=False)
+            return
+        fn = call.fn
+        bits = [fn.value(f"ptrtoint ptr {pointers[k][1]} to i64") for k in streamed]
+        joined = bits[0]
+        for other in bits[1:]:
+            joined = fn.value(f"or i64 {joined}, {other}")
+        low = fn.value(f"and i64 {joined}, {LINE - 1}")
+        aligned, other, after = map(fn.fresh_label, ("lines", "elements", "launched"))
+        fn.branch(fn.value(f"icmp eq i64 {low}, 0"), aligned, other)
+        for label, lines in ((aligned, streamed), (other, ())):
+            fn.label(label)
+            fn.call("void", self._launched(call, step, lines), *pointers, declare=False)
+            fn.jump(after)
+        fn.label(after)
 
-    def _launched(self, call: _Call, step: Launch) -> str:
+    def _streamed(self, call: _Call, step: Launch) -> tuple[int, ...]:
+        """The parameters of a kernel that are large results, stored past the caches."""
+        least = self.target.stream_bytes
+        if not least or not call.aligned or step.aliased:
+            return ()
+        written = _written_once(step.kernel)
+        return tuple(
+            k
+            for k, (at, buffer) in enumerate(zip(step.addresses, step.kernel.params, strict=False))
+            if at.base == "output" and not at.offset and nbytes_of(buffer) >= least
+            if buffer in written
+        )
+
+    def _launched(self, call: _Call, step: Launch, streamed: tuple[int, ...] = ()) -> str:
         """The function of a kernel on these addresses."""
         alignments = tuple(
-            call.alignment(at, ITEM_BYTES[buffer.dtype])
-            for at, buffer in zip(step.addresses, step.kernel.params, strict=False)
+            LINE if k in streamed else call.alignment(at, ITEM_BYTES[buffer.dtype])
+            for k, (at, buffer) in enumerate(zip(step.addresses, step.kernel.params, strict=False))
         )
-        return self._kernel(step.kernel, alignments, step.aliased)
+        return self._kernel(step.kernel, alignments, step.aliased, streamed)
 
-    def _kernel(self, kernel: Kernel, alignments: tuple[int, ...], is_aliased: bool) -> str:
+    def _kernel(
+        self,
+        kernel: Kernel,
+        alignments: tuple[int, ...],
+        is_aliased: bool,
+        streamed: tuple[int, ...],
+    ) -> str:
         structure = self.keys.get(kernel)
         if structure is None:
             structure = self.keys[kernel] = kernel_key(kernel)
-        key = structure, alignments, is_aliased
+        key = structure, alignments, is_aliased, streamed
         known = self.kernels.get(key)
         if known is None:
             stem = "".join(char if char.isalnum() else "_" for char in kernel.name) or "kernel"
             known = self.kernels[key] = self.text.fresh_name(f"kernel_{stem}")
-            write_kernel(self.text, kernel, known, self.target, alignments, is_aliased=is_aliased)
+            write_kernel(
+                self.text,
+                kernel,
+                known,
+                self.target,
+                alignments,
+                is_aliased=is_aliased,
+                streamed=frozenset(kernel.params[k] for k in streamed),
+            )
         return known
 
     def _repeat(self, call: _Call, step: Repeat) -> None:
@@ -385,6 +432,16 @@ class _Pointers(Sequence[str]):
             found = self._known[number] = _element(self._fn, self._array, number)
             self._fn.divert(*before)
         return found
+
+
+def _written_once(kernel: Kernel) -> frozenset[Buffer]:
+    """The buffers that a kernel writes in vectors and doesn't read."""
+    found: set[Buffer] = set()
+    for stmt in statements(kernel.body):
+        if isinstance(stmt, Sweep) or (isinstance(stmt, Par) and stmt.how is not None):
+            found |= stored((stmt,))
+    roots = (expr for stmt in statements(kernel.body) for expr in operands(stmt))
+    return frozenset(found - {e.buffer for e in expressions(roots) if isinstance(e, Load)})
 
 
 def _addresses(step: Step) -> tuple[Address, ...]:

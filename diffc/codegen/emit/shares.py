@@ -115,6 +115,7 @@ def part(
         pointers[buffer] = fn.value(f"alloca [{max(1, nbytes_of(buffer))} x i8], align 64")
     made = writer.inside(Frame(fn, target, pointers))
     yield Part(made, [inner.get(text, text) for _, text in values], "%begin", "%end")
+    made.memory.finish()
     fn.ret()
     name = module.add_once("part", fn.text())
     trampoline = module.add_once("share", _trampoline(name, arguments))
