@@ -11,6 +11,7 @@ arrays may outlive everything else. Data lie at multiples of 64 bytes.
 import contextlib
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,22 @@ from diffc.runtime.target import host
 
 __all__ = ["LIMIT", "POOLED_FROM", "allocator", "held", "pooled", "trim"]
 
+MIB = 1024 * 1024
 #: outputs from this size on are pooled.
 POOLED_FROM = 64 * 1024
+
+
+def _limit() -> int:
+    """A sixteenth of the machine's memory, between 128 MiB and 1 GiB."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not every system knows these names
+        memory = 0
+    return min(max(memory // 16 // MIB, 128), 1024) * MIB
+
+
 #: at most so many bytes of freed blocks are kept.
-LIMIT = 128 * 1024 * 1024
+LIMIT = _limit()
 HEADER = 64
 SLOTS = 1024
 MADV_HUGEPAGE = 14
