@@ -79,6 +79,21 @@ def cross_entropy(z, y):
     return -np.mean(log_p[np.arange(z.shape[0]), y])
 
 
+def w8(x, z):
+    xz, lx = x * z, np.log(x)
+    return np.sum(np.exp(xz) + xz / lx + np.sin(lx) / xz)
+
+
+def forward_norm(x, g, b):
+    centered = x - np.mean(x, -1, keepdims=True)
+    return centered / np.sqrt(np.mean(centered * centered, -1, keepdims=True) + 1e-5) * g + b
+
+
+def biased(z, ct):
+    dz = ct * (1 - np.tanh(z) ** 2)
+    return dz, np.sum(dz, 0)
+
+
 NORM = {"x": normal(128, 768), "g": normal(768), "b": normal(768)}
 LABELS = np.arange(64) % 1000
 PROGRAMS = {
@@ -92,6 +107,18 @@ PROGRAMS = {
     "softmax": (diffc.jit(softmax), normal(64, 1000)),
     "cross_entropy": (diffc.value_and_grad(cross_entropy), normal(64, 1000), LABELS),
     "layer_norm": (diffc.value_and_grad(layer_norm), NORM),
+    "layer_norm_forward": (diffc.jit(forward_norm), normal(64, 768), normal(768), normal(768)),
+    "w8": (
+        diffc.value_and_grad(w8, argnums=(0, 1)),
+        2 + 0.1 * normal(20000, dtype="f8"),
+        1 + 0.1 * normal(20000, dtype="f8"),
+    ),
+    "bias_gradient": (diffc.jit(biased), normal(512, 300), normal(512, 300)),
+    "maxima_of_rows": (diffc.jit(lambda x: np.max(x, 1)), normal(64, 1000)),
+    "causal": (
+        diffc.jit(lambda x: np.where(np.arange(256)[:, None] >= np.arange(256), x * 2, -1e30)),
+        normal(256, 256),
+    ),
     "columns": (diffc.jit(lambda x: np.sum(x, 0)), normal(512, 1024)),
     "weighted_columns": (diffc.jit(lambda x, w: np.sum(x * w, 0)), normal(500, 300), normal(300)),
     "contraction": (diffc.jit(lambda x, w: np.tanh(x @ w)), normal(64, 1000), normal(1000, 96)),

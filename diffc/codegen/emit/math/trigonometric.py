@@ -2,8 +2,7 @@
 
 x = n pi/2 + r, |r| <= pi/4. Up to a limit, n times pi/2 in parts is subtracted (Cody and Waite);
 `Vector` values may then carry the low part of r. Where any lane is beyond the limit, a cold block
-calls one shared scalar function that multiplies by the needed window of the bits of 2/pi (Payne
-and Hanek) in integers.
+multiplies, lane by lane, by the needed window of the bits of 2/pi (Payne and Hanek) in integers.
 """
 
 from diffc.codegen.emit.math import coefficients as co
