@@ -23,6 +23,7 @@ from diffc.codegen.emit.reduce import write_contract, write_sweep
 from diffc.codegen.emit.shares import Part, part_of_nest
 from diffc.codegen.emit.sort import write_sort
 from diffc.codegen.emit.text import ModuleText, constant, vector_type
+from diffc.codegen.emit.turn import write_turn
 from diffc.codegen.loops.contraction import is_tiled
 from diffc.codegen.loops.nodes import (
     Buffer,
@@ -36,6 +37,7 @@ from diffc.codegen.loops.nodes import (
     Stmt,
     Store,
     Sweep,
+    Turn,
     Vector,
 )
 from diffc.codegen.loops.scratch import WORKSPACE, scratch_in_arena, scratch_on_stack
@@ -175,6 +177,9 @@ class KernelWriter:
             return
         if is_tiled(stmt):
             write_contraction(self, stmt)
+            return
+        if isinstance(stmt.how, Turn):
+            write_turn(self, stmt, stmt.how.lanes)
             return
         stores = stored(stmt.body)
         plain = len(stmt.vars) - (isinstance(stmt.how, Vector) and self.frame.lanes is None)

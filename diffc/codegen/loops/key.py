@@ -89,7 +89,7 @@ class _Key:
 
     def statement(self, stmt: Stmt) -> Key:
         if isinstance(stmt, Par):
-            lanes = None if stmt.how is None else stmt.how.lanes
+            lanes = None if stmt.how is None else (type(stmt.how).__name__, stmt.how.lanes)
             split = None if stmt.split is None else astuple(stmt.split)
             return "par", stmt.vars, lanes, split, self.body(stmt.body)
         if isinstance(stmt, For):

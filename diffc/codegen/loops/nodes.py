@@ -153,6 +153,16 @@ class Vector:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """How a Par of stores over two variables of ``lanes`` points each transposes their values.
+
+    Values are computed in vectors along the first one, and stored along the second one.
+    """
+
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tile:
     """How a contraction runs: see ``tile/contract.py``.
 
@@ -199,7 +209,7 @@ class Par(Stmt):
 
     vars: tuple[Var, ...]
     body: tuple[Stmt, ...]
-    how: Vector | None = None
+    how: Vector | Turn | None = None
     split: Split | None = None
 
 

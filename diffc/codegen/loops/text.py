@@ -186,7 +186,9 @@ def _indices(indices: tuple[Dim, ...]) -> str:
 
 
 def _how(par: n.Par) -> str:
-    parts = [] if par.how is None else [f"vector={par.how.lanes}"]
+    parts = []
+    if par.how is not None:
+        parts.append(f"{'turn' if isinstance(par.how, n.Turn) else 'vector'}={par.how.lanes}")
     if par.split is not None:
         parts.append(f"split={par.split.over}")
         parts += [
@@ -443,8 +445,12 @@ class _Parser:
         how = self._tile() if self.accept("with") else None
         return n.Contract(target, vars, lhs, rhs, how)
 
-    def _how(self) -> tuple[n.Vector | None, n.Split | None]:
-        how = n.Vector(self._setting("vector")) if self.peek("vector") else None
+    def _how(self) -> tuple[n.Vector | n.Turn | None, n.Split | None]:
+        how: n.Vector | n.Turn | None = None
+        if self.peek("vector"):
+            how = n.Vector(self._setting("vector"))
+        elif self.peek("turn"):
+            how = n.Turn(self._setting("turn"))
         if not self.accept("split"):
             return how, None
         self.expect("=")

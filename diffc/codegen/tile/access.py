@@ -40,6 +40,8 @@ LIGHT = frozenset(
     )
 )
 HEAVY_NODES = 48
+#: lanes at so small a stride are picked from whole vectors.
+PICKED = 4
 
 
 Weighed = tuple[Dim, int]

@@ -38,6 +38,7 @@ from diffc.codegen.targets import Target
 from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
 from diffc.codegen.tile.contract import tile_contractions
+from diffc.codegen.tile.turn import turned
 from diffc.ir.index import Dim, Var
 
 __all__ = ["tile"]
@@ -93,6 +94,10 @@ class _Tiler:
         inner = [stmt for stmt in statements(par.body) if isinstance(stmt, Par)]
         if not par.vars or any(is_tiled(stmt) for stmt in inner):
             return replace(par, body=self.body(par.body))
+        blocks = turned(par, self.target) if is_map else None
+        if blocks is not None:
+            self.scratch.extend(blocks[1])
+            return blocks[0]
         accesses = Accesses.of(par.body)
         least = max(1, self.target.vector_bytes // widest(par.body))
         best = max(par.vars, key=lambda var: _worth(accesses, var, par.vars, least))
