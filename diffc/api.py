@@ -78,6 +78,7 @@ def jit(
     donate_argnames: str | Sequence[str] = (),
     control_flow: bool = False,
     threads: int | None = None,
+    store: str | None = None,
 ) -> Any:
     """Compiles a function of arrays to native code, anew for each signature of its arguments.
 
@@ -94,6 +95,9 @@ def jit(
             and loops of the program. Without it, such a value is an error.
         threads: how many threads a call may use at most; by default as many as the process may
             (see :func:`threads`). The results have the same bits for any number.
+        store: what reverse mode keeps of loops of unknown length that don't say so themselves:
+            ``"slots"`` or ``"grow"``, as for :func:`while_loop`. By default what holds in the code
+            around, at last ``"slots"``.
 
     Returns:
         A callable that gives NumPy arrays (0-d for scalars); ``compile(*args)`` gives the program
@@ -119,6 +123,7 @@ def jit(
             donate_argnames=donate_argnames,
             control_flow=control_flow,
             threads=threads,
+            store=store,
         )
     return Jitted(
         converted(function) if control_flow else function,
@@ -127,6 +132,7 @@ def jit(
         donate_argnums=donate_argnums,
         donate_argnames=donate_argnames,
         threads=threads,
+        store=store,
     )
 
 

@@ -58,7 +58,8 @@ class Paths(Generic[T]):
 def interpret(graph: Graph, operands: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
     """The outputs of a graph on arrays and Python numbers."""
     arrays = [
-        np.asarray(x, value.aval.numpy) for x, value in zip(operands, graph.inputs, strict=True)
+        x if value.aval.is_store else np.asarray(x, value.aval.numpy)
+        for x, value in zip(operands, graph.inputs, strict=True)
     ]
     return evaluate(graph, arrays)
 

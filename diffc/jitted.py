@@ -46,6 +46,7 @@ from diffc.trace import (
     line,
     trace_flat,
 )
+from diffc.trace.loops import checked_store, default_store, storing
 from diffc.trace.run import name_of, parameter_names
 from diffc.trace.tracer import read, write
 
@@ -190,6 +191,7 @@ class Jitted:
         donate_argnums: int | Sequence[int] = (),
         donate_argnames: str | Sequence[str] = (),
         threads: int | None = None,
+        store: str | None = None,
     ) -> None:
         if not callable(function):
             raise UsageError(f"jit takes a function, found {function!r}", location=line())
@@ -202,6 +204,7 @@ class Jitted:
         if self.static_argnums & self.donate_argnums or self.static_argnames & self.donate_argnames:
             raise UsageError("an argument can't be static and donated", location=line())
         self.threads = 0 if threads is None else pool.checked(threads)
+        self.store = None if store is None else checked_store(store, "jit")
         self._compiled: dict[Any, Compiled] = {}
         self._entries = 0
         self._traced: dict[Any, Traced] = {}
@@ -307,14 +310,15 @@ class Jitted:
             leaf if isinstance(leaf, Abstract) else abstract_leaf(leaf, path)
             for leaf, path in zip(bound.leaves, paths, strict=True)
         ]
-        traced = trace_flat(
-            run,
-            [valued_leaf(leaf) for leaf in bound.leaves] if concrete else abstracts,
-            bound.paths(),
-            name=name_of(self.origin),
-            origin=self.origin,
-            concrete=concrete,
-        )
+        with storing(self.store):
+            traced = trace_flat(
+                run,
+                [valued_leaf(leaf) for leaf in bound.leaves] if concrete else abstracts,
+                bound.paths(),
+                name=name_of(self.origin),
+                origin=self.origin,
+                concrete=concrete,
+            )
         derivation = None
         if derive is not None:
             derivation = derive(traced, *bound.rebuilt(abstracts, Static))
@@ -416,13 +420,15 @@ class Jitted:
 
     def _call_in_trace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if hasattr(self.function, "derivation"):
-            return self.function(*args, **kwargs)
+            with storing(self.store):
+                return self.function(*args, **kwargs)
         bound = self._bind(args, kwargs)
         signature = tuple(
             (leaf.aval, leaf.weak) if type(leaf) is Tracer else s
             for leaf, s in zip(bound.leaves, bound.signature, strict=True)
         )
-        key = (bound.in_tree, signature, bound.key[2:], kinks.current())
+        store = self.store or default_store()
+        key = (bound.in_tree, signature, bound.key[2:], kinks.current(), store)
         traced = self._traced.get(key)
         if traced is None:
 
@@ -430,13 +436,14 @@ class Jitted:
                 positional, named = bound.rebuilt(leaves)
                 return self.function(*positional, **named)
 
-            traced = trace_flat(
-                run,
-                [abstract_leaf(leaf) for leaf in bound.leaves],
-                bound.paths(),
-                name=name_of(self.origin),
-                origin=self.origin,
-            )
+            with storing(store):
+                traced = trace_flat(
+                    run,
+                    [abstract_leaf(leaf) for leaf in bound.leaves],
+                    bound.paths(),
+                    name=name_of(self.origin),
+                    origin=self.origin,
+                )
             if not traced.captured and not traced.effects:
                 self._traced[key] = traced
         current().note(traced.notes)

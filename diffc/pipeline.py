@@ -32,7 +32,7 @@ from diffc.optimize import Outlined, compact
 from diffc.plan.plan import plan
 from diffc.plan.program import Kernel, Program, callees
 from diffc.plan.text import print_program
-from diffc.runtime import build, guard, pool
+from diffc.runtime import build, guard, pool, stores
 from diffc.runtime.target import host
 from diffc.transforms import expand
 
@@ -223,7 +223,9 @@ def _run(
         text = emit(module, result.symbol, target)
     yield "emit", text, clock.seconds, lambda: text
     with clock("build"):
-        imports = pool.imports() if module.has_shares else None
+        imports = pool.imports() if module.has_shares else {}
+        if module.has_stores:
+            imports = imports | stores.imports(module.is_guarded)
         library = build.build(text, (result.symbol,), target, imports)
     yield "asm", library, clock.seconds, lambda: build.assembly(text, target)
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from diffc.errors import InternalError
-from diffc.ir.aval import DTYPES, Aval
+from diffc.ir.aval import DTYPES, GROWING, Aval
 from diffc.ir.graph import Graph
 from diffc.ir.index import size
 from diffc.leaves import Leaf, as_leaf
 from diffc.pipeline import Compilation, compile_graph
 from diffc.runtime.executable import Executable, InputSpec, OutputSpec, StatusMessage
+from diffc.runtime.stores import Blocks
+from diffc.stored import packed, unpacked, words
 from diffc.trace import Captured
+
+__all__ = ["KINDS", "GraphProgram", "make_executable", "work_of"]
 
 #: how the native entry takes a Python scalar
 KINDS: dict[type, Any] = {float: "float", int: "int", bool: "bool"}
@@ -38,18 +43,19 @@ def make_executable(
             f"@{graph.name} takes {len(graph.inputs)} arrays, found {count} and {len(captured)}"
         )
     inputs = [
-        InputSpec(DTYPES[a.dtype], _known(a), KINDS.get(type(leaf), "array"))
+        InputSpec(*_layout(a), KINDS.get(type(leaf), "array"))
         for a, leaf in zip(graph.input_avals[:count], leaves, strict=True)
     ]
     outputs = [
         OutputSpec(
-            DTYPES[a.dtype],
-            _known(a),
+            *_layout(a),
             module.aliases.get(i),
             is_writeback=results is not None and i >= results,
         )
         for i, a in enumerate(graph.output_avals)
     ]
+    if module.returns_stores:
+        outputs.append(OutputSpec(DTYPES["i64"], (2,)))
     return Executable(
         compilation.library,
         compilation.symbol,
@@ -64,8 +70,11 @@ def make_executable(
     )
 
 
-def _known(a: Aval) -> tuple[int, ...]:
-    return tuple(int(dim) for dim in a.shape)  # type: ignore[arg-type]  # the pipeline has ints only
+def _layout(a: Aval) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Dtype and shape in memory; of stores, of the words that stand for them."""
+    if a.is_store:
+        return DTYPES["i64"], words(a)
+    return DTYPES[a.dtype], tuple(int(dim) for dim in a.shape)  # type: ignore[arg-type]  # the pipeline has ints only
 
 
 #: how many steps a loop of unknown length is taken for
@@ -77,17 +86,21 @@ def work_of(graph: Graph) -> int:
     total = 0
     for eqn in graph.eqns:
         for result in eqn.results:
-            total += int(result.aval.size)  # type: ignore[arg-type]  # ints, as above
+            total += math.prod(_layout(result.aval)[1])
         if eqn.op.name == "contract":
             total += int(size(eqn.operands[0].aval.shape))  # type: ignore[arg-type]  # ints too
         for region in eqn.regions:
-            steps = _MANY_STEPS if eqn.op.name == "while" else eqn.params.get("length", 1)
-            total += work_of(region) * steps
+            length = eqn.params.get("length", 1)
+            is_unknown = eqn.op.name == "while" or length is GROWING
+            total += work_of(region) * (_MANY_STEPS if is_unknown else length)
     return total
 
 
 class GraphProgram:
-    """A graph compiled by itself, on flat arrays: what ``vjp`` and ``linearize`` run."""
+    """A graph compiled by itself, on flat arrays: what ``vjp`` and ``linearize`` run.
+
+    Stores are arrays as those of the reference interpreter; see ``ops.stores``.
+    """
 
     def __init__(self, graph: Graph, name: str, captured: Sequence[Captured] = ()) -> None:
         self.compilation = compile_graph(graph, name=name)
@@ -96,10 +109,23 @@ class GraphProgram:
 
     def __call__(self, leaves: Sequence[Leaf]) -> list[np.ndarray[Any, Any]]:
         """The outputs of the graph."""
-        leaves = [as_leaf(leaf) for leaf in leaves]
-        key = tuple(type(leaf) for leaf in leaves)
+        graph, held = self.compilation.graph, []
+        given: list[Leaf] = []
+        for value, leaf in zip(graph.inputs, leaves, strict=False):
+            if value.aval.is_store:
+                leaf, alive = packed(value.aval, leaf)
+                held.append(alive)
+            given.append(as_leaf(leaf))
+        key = tuple(type(leaf) for leaf in given)
         executable = self._executables.get(key)
         if executable is None:
-            executable = make_executable(self.compilation, self.captured, leaves)
+            executable = make_executable(self.compilation, self.captured, given)
             self._executables[key] = executable
-        return executable.run(leaves)
+        found = executable.run(given)
+        if not self.compilation.module.returns_stores:
+            return found
+        owner = Blocks(found.pop(), self.compilation.module.is_guarded)
+        return [
+            unpacked(output.aval, array, owner) if output.aval.is_store else array
+            for output, array in zip(graph.outputs, found, strict=True)
+        ]

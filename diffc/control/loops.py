@@ -24,10 +24,11 @@ from diffc.control.region import (
 )
 from diffc.control.scan import emit_scan
 from diffc.errors import DtypeError, ShapeError, UsageError
-from diffc.ir.aval import aval
+from diffc.ir.aval import GROWING, aval
 from diffc.leaves import abstract_leaf, as_leaf
 from diffc.ops.branching import LEAST_SLOTS, default_slots
 from diffc.trace import Abstract, Traced, Tracer, active, emit, line
+from diffc.trace.loops import checked_store, default_store
 
 
 def while_loop(
@@ -36,13 +37,15 @@ def while_loop(
     init: Any,
     *,
     slots: int | None = None,
-    store: str = "slots",
+    store: str | None = None,
 ) -> Any:
     """Runs ``carry = body_fun(carry)`` for as long as ``cond_fun(carry)`` holds, natively.
 
     It has derivatives in both modes, of any order, and needs no bound. Reverse mode keeps some of
-    the carries that the loop passes through (``slots`` of them, however many steps there are) and
-    computes those between again.
+    the carries that the loop passes through (``slots`` of them, however many trips there are) and
+    computes those between again; or, with ``store="grow"``, all that it needs of each trip, and
+    computes nothing again. That takes memory which nobody knows before the run: ``memory()`` says
+    how many bytes a trip.
 
     Args:
         cond_fun: takes the carry, gives one boolean.
@@ -51,7 +54,8 @@ def while_loop(
         init: the first carry, a pytree of arrays and numbers.
         slots: how many carries reverse mode keeps; more of them need memory, fewer take time.
             By default as many as fit in a megabyte, at least 16 and at most 128.
-        store: ``"slots"``. (``"grow"``, to keep all carries, does not exist yet.)
+        store: ``"slots"`` or ``"grow"``; by default what ``jit(store=...)`` says, else
+            ``"slots"``.
 
     Returns:
         The last carry.
@@ -60,6 +64,7 @@ def while_loop(
         ShapeError: the carry changes its structure, shape or dtype.
         DtypeError: ``cond_fun`` doesn't give one boolean.
         UsageError: a function writes to an array from outside.
+        ExecutionError: (from the call) there is no memory for what ``store="grow"`` keeps.
 
     Example:
         >>> import numpy as np, diffc
@@ -72,10 +77,10 @@ def while_loop(
     for function, name in ((cond_fun, "test"), (body_fun, "body")):
         need_function(function, f"the {name} of while_loop")
         need_arguments(function, 1, f"the {name} of while_loop", "the carry")
-    _need_store(store, slots)
+    store = _checked(store, slots, "while_loop")
     leaves, structure = flat(init, "init")
     if not active():
-        run = lambda init: while_loop(cond_fun, body_fun, init, slots=slots)  # noqa: E731  # what is compiled outside a trace
+        run = lambda init: while_loop(cond_fun, body_fun, init, slots=slots, store=store)  # noqa: E731  # what is compiled outside a trace
         return run_outside(run, body_fun, init)
     carry = Carry(leaves, structure)
 
@@ -91,7 +96,14 @@ def while_loop(
     body, given, initial = settle("while_loop", carry, trace, lambda out: out)
     test = trace_region(cond_fun, run_test, given, carry.paths)
     _need_test(test)
-    return structure.build(_emit_while(test, body, given, initial, slots))
+    return structure.build(_emit_while(test, body, given, initial, _slots(given, slots, store)))
+
+
+def _slots(given: list[Abstract], slots: int | None, store: str) -> int | None:
+    """The number of checkpoints; None where all is kept."""
+    if store == "grow":
+        return None
+    return default_slots(g.aval for g in given) if slots is None else slots
 
 
 def _emit_while(
@@ -106,26 +118,30 @@ def _emit_while(
         regions=(region_of(test, [aval("bool")]), region_of(body, avals)),
         tests=len(test.captured),
         consts=len(body.captured),
-        slots=default_slots(avals) if slots is None else slots,
+        slots=slots,
     )
     return results_of(results, [g.weak for g in given])
 
 
-def _need_store(store: str, slots: int | None) -> None:
+def _checked(store: str | None, slots: int | None, what: str) -> str:
+    """The store that a loop uses; raises where store and slots make no sense."""
+    if store is None:
+        store = default_store() if slots is None else "slots"
+    checked_store(store, what)
+    if slots is None:
+        return store
     if store == "grow":
         raise UsageError(
-            "while_loop can't keep all carries yet (store='grow')",
+            f"{what} with store='grow' keeps all that it needs; slots={slots!r} says otherwise",
             location=line(),
-            hint="leave out store: reverse mode then computes carries again from some of them "
-            "(slots=...); or use diffc.scan where the number of steps is known",
+            hint="leave out one of them",
         )
-    if store != "slots":
-        raise UsageError(f"while_loop knows store='slots', found {store!r}", location=line())
-    if slots is not None and (not isinstance(slots, int) or slots < LEAST_SLOTS):
+    if not isinstance(slots, int) or slots < LEAST_SLOTS:
         raise UsageError(
-            f"slots of while_loop is {slots!r}; needs an int, at least {LEAST_SLOTS}",
+            f"slots of {what} is {slots!r}; needs an int, at least {LEAST_SLOTS}",
             location=line(),
         )
+    return store
 
 
 def _need_test(test: Traced) -> None:
@@ -147,12 +163,19 @@ def _need_test(test: Traced) -> None:
 
 
 def fori_loop(
-    lower: Any, upper: Any, body_fun: Function, init: Any, *, slots: int | None = None
+    lower: Any,
+    upper: Any,
+    body_fun: Function,
+    init: Any,
+    *,
+    slots: int | None = None,
+    store: str | None = None,
 ) -> Any:
     """Runs ``carry = body_fun(i, carry)`` for ``i`` from ``lower`` up to but not ``upper``.
 
     With Python ints as bounds this is a :func:`diffc.scan`, whose reverse mode keeps what it needs
-    of each step; with traced bounds it is a :func:`diffc.while_loop`.
+    of each step; so it is, with traced bounds, for ``store="grow"``, in memory that the run takes
+    as soon as it knows the bounds. Else it is a :func:`diffc.while_loop`.
 
     Args:
         lower: the first index, an integer.
@@ -160,13 +183,14 @@ def fori_loop(
         body_fun: takes the index and the carry; as the body of :func:`diffc.while_loop`.
         init: the first carry, a pytree of arrays and numbers.
         slots: as for :func:`diffc.while_loop`, for traced bounds.
+        store: the same.
 
     Returns:
         The last carry.
 
     Raises:
         DtypeError: a bound is no integer.
-        ShapeError, UsageError: as :func:`diffc.while_loop`.
+        ShapeError, UsageError, ExecutionError: as :func:`diffc.while_loop`.
 
     Example:
         >>> import numpy as np, diffc
@@ -175,7 +199,7 @@ def fori_loop(
     """
     need_function(body_fun, "the body of fori_loop")
     need_arguments(body_fun, 2, "the body of fori_loop", "the index and the carry")
-    _need_store("slots", slots)
+    store = _checked(store, slots, "fori_loop")
     lower, upper = _bound(lower, "lower"), _bound(upper, "upper")
     leaves, structure = flat(init, "init")
     if not active():
@@ -184,7 +208,7 @@ def fori_loop(
             run = lambda init: fori_loop(lower, upper, body_fun, init)  # noqa: E731  # what is compiled outside a trace
             return run_outside(run, body_fun, init)
         traced = lambda lower, upper, init: fori_loop(  # noqa: E731  # what is compiled outside a trace
-            lower, upper, body_fun, init, slots=slots
+            lower, upper, body_fun, init, slots=slots, store=store
         )
         return run_outside(traced, body_fun, lower, upper, init)
     carry = Carry([lower, *leaves], structure, own=("i",))
@@ -195,17 +219,29 @@ def fori_loop(
     def trace(given: list[Abstract]) -> Traced:
         return trace_region(body_fun, run_body, given, carry.paths)
 
+    part = lambda out: out.children[1]  # noqa: E731  # the user's carry
     if isinstance(lower, int) and isinstance(upper, int):
         steps = max(upper - lower, 0)
-        results, _ = emit_scan("fori_loop", carry, trace, lambda out: out.children[1], [], steps)
+        results, _ = emit_scan("fori_loop", carry, trace, part, [], steps)
         return structure.build(results[1:])
-    body, given, initial = settle("fori_loop", carry, trace, lambda out: out.children[1])
+    if store == "grow":
+        count = _difference(lower, upper)
+        results, _ = emit_scan("fori_loop", carry, trace, part, [], GROWING, count=count)
+        return structure.build(results[1:])
+    body, given, initial = settle("fori_loop", carry, trace, part)
 
     def run_test(i: Any, *found: Tracer) -> Any:
         return i < upper
 
     test = trace_region(run_test, run_test, given, carry.paths)
+    slots = _slots(given, slots, store)
     return structure.build(_emit_while(test, body, given, initial, slots)[1:])
+
+
+def _difference(lower: Any, upper: Any) -> Tracer:
+    """How far the upper bound is from the lower one, an i64; negative where it is below."""
+    first, last = (emit("convert", bound, dtype="i64")[0] for bound in (lower, upper))
+    return emit("sub", last, first)[0]
 
 
 def _bound(bound: Any, name: str) -> Any:

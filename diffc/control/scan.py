@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from diffc.control.region import (
 from diffc.errors import ShapeError, UsageError
 from diffc.leaves import abstract_leaf
 from diffc.trace import Abstract, Traced, Tracer, active, emit, line
+from diffc.transforms.regions import counted
+
+if TYPE_CHECKING:
+    from diffc.ir.index import Dim
 
 
 def scan(
@@ -100,26 +104,33 @@ def emit_scan(
     trace: Callable[[list[Abstract]], Traced],
     part: Callable[[tree.TreeDef], tree.TreeDef],
     slices: Sequence[Any],
-    steps: int,
+    steps: Dim,
     reverse: bool = False,
+    count: Tracer | None = None,
 ) -> tuple[list[Tracer], Traced]:
-    """Emits a scan; its results are the carries and the stacked ys. Arguments as ``settle``."""
+    """Emits a scan; its results are the carries and the stacked ys. Arguments as ``settle``.
+
+    ``count``: the number of steps, where it is traced.
+    """
     traced, given, initial = settle(what, carry, trace, part)
-    count = len(carry)
-    wanted = [*(g.aval for g in given), *traced.graph.output_avals[count : traced.num_results]]
+    own = len(carry)
+    wanted = [*(g.aval for g in given), *traced.graph.output_avals[own : traced.num_results]]
     hidden = [operand_of(captured) for captured in traced.captured]
+    region = region_of(traced, wanted)
+    if count is not None:
+        hidden, region = [count, *hidden], counted(region, count.aval)
     results = emit(
         "scan",
         *hidden,
         *initial,
         *slices,
-        regions=(region_of(traced, wanted),),
+        regions=(region,),
         consts=len(hidden),
-        carry=count,
+        carry=own,
         length=steps,
         reverse=bool(reverse),
     )
-    weak = [g.weak for g in given] + [False] * (len(results) - count)
+    weak = [g.weak for g in given] + [False] * (len(results) - own)
     return results_of(results, weak), traced
 
 

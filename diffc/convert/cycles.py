@@ -39,6 +39,7 @@ from diffc.trace import Abstract, Traced, Tracer, emit, trace_flat
 from diffc.trace import operands as o
 from diffc.trace.arguments import argument, tracer
 from diffc.trace.context import current
+from diffc.trace.loops import default_store
 from diffc.trace.tracer import read, write
 
 _PATHS = ("before the loop", "after a trip")
@@ -343,9 +344,10 @@ class _Cycle:
                 consts=len(hidden.operands), carry=count, length=self.steps.length, reverse=False,
             )  # fmt: skip
         seen, test = self._region(tested, count, is_test=True)
+        slots = None if default_store() == "grow" else default_slots(avals)
         return emit(
             "while", *seen.operands, *hidden.operands, *carry, *cells, regions=(test, body),
-            tests=len(seen.operands), consts=len(hidden.operands), slots=default_slots(avals),
+            tests=len(seen.operands), consts=len(hidden.operands), slots=slots,
         )  # fmt: skip
 
     def _initial(self, slot: Slot, given: Abstract) -> Any:

@@ -3,16 +3,21 @@
 Avals are interned: equal avals are one object, so they compare by identity. A dimension is an
 ``int`` or a symbolic expression of :mod:`diffc.ir.index` (``f32[n,64]``). Python's weak scalars are
 no business of avals: weakness lives in the tracer, which inserts ``convert``.
+
+A *store* holds what the trips of a loop leave, one row for each, where nobody knows before the run
+how many there are: ``f64[*,3]``. Loops make stores and run over them (``scan``, ``while``), regions
+pass them on; no other op reads one. Stores are values as all others are, never changed once made.
+A literal store is zero in all rows, however many are asked for. ``i64[10,*]`` is ten stores, each
+with its own number of rows, and ``f64[*,*]`` a store whose rows are stores.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from diffc.ir.index import Dim
+from diffc.ir.index import Dim, Symbol
 
 #: short name -> NumPy dtype; the text form of every dtype that diffc knows.
 DTYPES: Final[dict[str, np.dtype[Any]]] = {
@@ -39,6 +44,11 @@ FLOATS: Final = frozenset({"f16", "f32", "f64"})
 NUMBERS: Final = INTEGERS | FLOATS
 ANY: Final = NUMBERS | BOOLS
 
+#: the dimension of a store that grows with the trips of a loop
+GROWING: Final = Symbol("*")
+#: what stands for a store in memory: the address of its rows, and how many there are
+STORE_BYTES: Final = 16
+
 _INTERNED: dict[tuple[str, tuple[Dim, ...]], Aval] = {}
 
 
@@ -48,16 +58,19 @@ class Aval:
     Attributes:
         dtype: short name of the dtype, a key of ``DTYPES``.
         shape: tuple of dimensions, each an ``int`` or a symbolic ``index.Expr``.
+        is_store: whether it is a store, or an array of stores.
     """
 
-    __slots__ = ("_text", "dtype", "shape")
+    __slots__ = ("_text", "dtype", "is_store", "shape")
 
     dtype: str
     shape: tuple[Dim, ...]
+    is_store: bool
 
     def __init__(self, dtype: str, shape: tuple[Dim, ...]) -> None:
         self.dtype = dtype
         self.shape = shape
+        self.is_store = any(dim is GROWING for dim in shape)
         self._text = f"{dtype}[{','.join(map(str, shape))}]"
 
     @property
@@ -80,7 +93,12 @@ class Aval:
 
     @property
     def nbytes(self) -> Dim:
-        """Bytes of the array when stored densely."""
+        """Bytes of the array when stored densely; of a store, of what stands for it."""
+        if self.is_store:
+            count: Dim = STORE_BYTES
+            for dim in self.shape[: self.shape.index(GROWING)]:
+                count = count * dim
+            return count
         return self.size * self.numpy.itemsize
 
     @property

@@ -69,6 +69,7 @@ def literal(value: Any, aval: Aval) -> Literal:
 
     Raises:
         OverflowError: an integer that the dtype can't hold.
+        ValueError: a store of anything but zeros.
     """
     scalar = np.asarray(value).astype(DTYPES[aval.dtype]) if isinstance(value, np.generic) else None
     if scalar is None:
@@ -76,6 +77,8 @@ def literal(value: Any, aval: Aval) -> Literal:
     key = (aval, scalar.tobytes())
     found = _LITERALS.get(key)
     if found is None:
+        if aval.is_store and any(scalar.tobytes()):
+            raise ValueError(f"a literal {aval} is zero, not {value!r}")
         found = _LITERALS[key] = Literal(aval, scalar.item())
     return found
 

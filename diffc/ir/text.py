@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from diffc.errors import UsageError
-from diffc.ir.aval import DTYPES, Aval, aval
+from diffc.ir.aval import DTYPES, GROWING, Aval, aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, OpLike, Value, literal
 from diffc.ir.index import Dim, Expr, Symbol
 from diffc.ir.index import parse as parse_index
@@ -233,7 +233,7 @@ def parse_aval(text: str) -> Aval:
 
 
 def _parse_dim(text: str) -> Dim:
-    return parse_index(text.strip(), Symbol)
+    return GROWING if text.strip() == GROWING.name else parse_index(text.strip(), Symbol)
 
 
 def _parse_function(reader: _Reader, ops: Mapping[str, OpLike]) -> Graph:
@@ -330,7 +330,10 @@ def _parse_operand(reader: _Reader, names: Mapping[str, Operand]) -> Operand:
         text = reader.take(reader.kind)
         reader.expect(":")
         kind = _take_aval(reader)
-        return literal(_scalar(text, kind.dtype), kind)
+        try:
+            return literal(_scalar(text, kind.dtype), kind)
+        except (ValueError, OverflowError) as error:
+            reader.fail(str(error))
     name = reader.take("number" if reader.kind == "number" else "name")
     if name not in names:
         reader.fail(f"{name} is not defined")

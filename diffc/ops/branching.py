@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import ShapeError
-from diffc.ir.aval import ANY, Aval, aval
+from diffc.ir.aval import ANY, GROWING, Aval, aval
 from diffc.ir.graph import Graph
+from diffc.ops import stores
 from diffc.ops.avals import need_dtype, need_scalar
 from diffc.ops.control import Steps
 from diffc.ops.declare import Regional, Waived, op
@@ -84,7 +85,7 @@ cond = op(
 
 
 def _while_aval(
-    *avals: Aval, tests: int, consts: int, slots: int, regions: tuple[Graph, ...]
+    *avals: Aval, tests: int, consts: int, slots: int | None, regions: tuple[Graph, ...]
 ) -> tuple[Aval, ...]:
     if len(regions) != 2:
         raise ShapeError(f"found {len(regions)} regions; needs two, a test and a body")
@@ -94,7 +95,7 @@ def _while_aval(
         raise ShapeError(
             f"found {len(avals)} operands; tests {tests} and consts {consts} need at least {first}"
         )
-    if slots < LEAST_SLOTS:
+    if slots is not None and slots < LEAST_SLOTS:
         raise ShapeError(f"slots {slots}; needs at least {LEAST_SLOTS}")
     carried = range(first, len(avals))
     _need_inputs(test, avals, (*range(tests), *carried))
@@ -103,17 +104,20 @@ def _while_aval(
         raise ShapeError(f"region @{test.name} gives ({found}); a test gives one bool[]")
     _need_inputs(body, avals, range(tests, len(avals)))
     results = body.output_avals
-    if len(results) != len(carried):
+    if len(results) < len(carried):
         raise ShapeError(
             f"region @{body.name} gives {len(results)} results; {len(carried)} are carried"
         )
-    for position, result in zip(carried, results, strict=True):
+    for position, result in zip(carried, results, strict=False):
         if result is not avals[position]:
             raise ShapeError(
                 f"operand {position} is carried as {avals[position]}, but region @{body.name} "
                 f"gives {result}; needs one aval"
             )
-    return results
+    rows = results[len(carried) :]
+    if rows and slots is not None:
+        raise ShapeError(f"region @{body.name} gives rows of stores; needs slots none")
+    return (*results[: len(carried)], *(y.with_shape((GROWING, *y.shape)) for y in rows))
 
 
 #: checkpoints that the reverse of a ``while`` keeps at least
@@ -131,21 +135,28 @@ def default_slots(carry: Iterable[Aval]) -> int:
 
 
 def _while(
-    *arrays: Array, tests: int, consts: int, slots: int, regions: tuple[Graph, ...]
+    *arrays: Array, tests: int, consts: int, slots: int | None, regions: tuple[Graph, ...]
 ) -> Steps:
     test, body = regions
     first = tests + consts
+    count = len(arrays) - first
     state = list(arrays[first:])
+    rows = body.output_avals[count:]
+    stacks: list[list[Array]] = [[] for _ in rows]
     while True:
         (again,) = yield test, [*arrays[:tests], *state]
         if not again:
-            return state
-        state = yield body, [*arrays[tests:first], *state]
+            break
+        found = yield body, [*arrays[tests:first], *state]
+        state = found[:count]
+        for stack, row in zip(stacks, found[count:], strict=True):
+            stack.append(row)
+    return [*state, *(stores.stacked(s, a) for s, a in zip(stacks, rows, strict=True))]
 
 
 while_ = op(
     "while",
-    doc="A body run on its own results while a test holds; reversed, it keeps `slots` checkpoints.",
+    doc="A body run while a test holds; reversed, with `slots` checkpoints, or none and stores.",
     aval=_while_aval,
     numpy=_while,
     sympy=_RUNS,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffc.errors import ShapeError
-from diffc.ir.aval import ANY, Aval
+from diffc.ir.aval import ANY, GROWING, Aval, aval
 from diffc.ir.graph import Graph
+from diffc.ops import stores
 from diffc.ops.avals import is_less
 from diffc.ops.declare import Regional, Waived, op
 
@@ -88,6 +89,8 @@ def _scan_aval(
         )
     if is_less(length, 0):
         raise ShapeError(f"length {length} is negative")
+    if length is GROWING:
+        _need_steps(avals, consts)
     slices = []
     for position, xs in enumerate(avals[first:], first):
         if not xs.shape or xs.shape[0] != length:
@@ -106,39 +109,60 @@ def _scan_aval(
     return (*results[:carry], *(y.with_shape((length, *y.shape)) for y in results[carry:]))
 
 
-def _ints(x: Aval) -> Any:
-    """The shape, which has no symbols when arrays are at hand."""
-    return x.shape
+def _need_steps(avals: tuple[Aval, ...], consts: int) -> None:
+    """Raises unless the first constant says how many steps there are."""
+    if consts < 1:
+        raise ShapeError("found no constants; the first one says how many steps there are")
+    is_count = avals[0] is aval("i64")
+    if not is_count and avals[0].shape[:1] != (GROWING,):
+        raise ShapeError(f"operand 0 is {avals[0]}; needs the number of steps, i64[], or a store")
 
 
 def _scan(
     *arrays: Array,
     consts: int,
     carry: int,
-    length: int,
+    length: Dim,
     reverse: bool,
     regions: tuple[Graph, ...],
 ) -> Steps:
     (body,) = regions
     first = consts + carry
     fixed, state, xs = list(arrays[:consts]), list(arrays[consts:first]), arrays[first:]
-    # an array of symbols gives results of symbols
-    symbolic = any(array.dtype == object for array in arrays)
-    ys = [
-        np.empty((length, *_ints(y)), np.dtype(object) if symbolic else y.numpy)
-        for y in body.output_avals[carry:]
-    ]
-    for step in reversed(range(length)) if reverse else range(length):
-        found = yield body, [*fixed, *state, *(np.asarray(x[step]) for x in xs)]
+    slices, rows = body.input_avals[first:], body.output_avals[carry:]
+    steps = range(_steps(length, arrays))
+    stacks: list[list[Array]] = [[] for _ in rows]
+    for step in reversed(steps) if reverse else steps:
+        given = [stores.row_at(x, step, a) for x, a in zip(xs, slices, strict=True)]
+        found = yield body, [*fixed, *state, *given]
         state = found[:carry]
-        for y, element in zip(ys, found[carry:], strict=True):
-            y[step] = element
+        for stack, row in zip(stacks, found[carry:], strict=True):
+            stack.append(row)
+    # an array of symbols gives results of symbols
+    objects = np.dtype(object)
+    of_symbols = any(
+        array.dtype == objects and not each.is_store
+        for array, each in zip(arrays, body.input_avals, strict=True)
+    )
+    ordered = [stack[::-1] if reverse else stack for stack in stacks]
+    ys = [
+        stores.stacked(stack, row, of_symbols=of_symbols)
+        for stack, row in zip(ordered, rows, strict=True)
+    ]
     return [*state, *ys]
+
+
+def _steps(length: Dim, arrays: tuple[Array, ...]) -> int:
+    """How many steps there are: the first constant says so, or has as many rows."""
+    if length is not GROWING:
+        assert isinstance(length, int), "arrays have integer dimensions"
+        return length
+    return len(arrays[0]) if arrays[0].ndim else int(arrays[0])
 
 
 scan = op(
     "scan",
-    doc="A body run once for each slice along axis 0, from the last if `reverse`, with carries.",
+    doc="A body with carries, run for each slice of axis 0, or `*` times: as operand 0 says.",
     aval=_scan_aval,
     numpy=_scan,
     sympy=RUNS,

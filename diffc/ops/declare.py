@@ -242,6 +242,9 @@ class Op:
         try:
             if self.is_regional:
                 found = self.aval(*avals, regions=regions, **params)
+            elif any(aval.is_store for aval in avals):
+                position = next(i for i, aval in enumerate(avals) if aval.is_store)
+                raise ShapeError(f"operand {position} is {avals[position]}; only loops read stores")
             else:
                 found = self.aval(*avals, **params)
         except DiffcError as error:

@@ -16,6 +16,7 @@ import numpy as np
 from diffc.errors import InternalError, UsageError
 from diffc.ir.aval import Aval, aval_of
 from diffc.ir.graph import Eqn, Graph, Literal, Operand, Value
+from diffc.ops import stores
 
 Array = np.ndarray[Any, Any]
 Steps = Generator[tuple[Graph, list[Array]], list[Array], list[Array]]
@@ -35,7 +36,8 @@ def evaluate(graph: Graph, arrays: Iterable[Any], compute: Compute = by_numpy) -
 
     Args:
         graph: a graph whose dimensions are all integers.
-        arrays: one array for each input, of its aval (or of dtype object and its shape).
+        arrays: one array for each input, of its aval (or of dtype object and its shape); stores
+            as ``ops.stores`` says.
         compute: what computes equations without regions; to watch them, or to replace facets.
 
     Raises:
@@ -46,7 +48,7 @@ def evaluate(graph: Graph, arrays: Iterable[Any], compute: Compute = by_numpy) -
     if len(inputs) != len(graph.inputs):
         raise UsageError(f"@{graph.name} takes {len(graph.inputs)} inputs, found {len(inputs)}")
     for value, array in zip(graph.inputs, inputs, strict=True):
-        if array.shape != value.aval.shape or not _has_dtype(value, array):
+        if not stores.fits(value.aval, array):
             found = f"{array.dtype}{list(array.shape)}"
             raise UsageError(f"input {value.name} of @{graph.name} is {value.aval}, found {found}")
     with np.errstate(all="ignore"):
@@ -99,7 +101,7 @@ def _run(graph: Graph, inputs: list[Array], compute: Compute) -> Steps:
             results = (results,)
         for value, result in zip(eqn.results, results, strict=True):
             array = np.asarray(result)
-            if array.shape != value.aval.shape or not _has_dtype(value, array):
+            if not stores.fits(value.aval, array):
                 found = aval_of(array) if array.dtype != object else array.shape
                 raise InternalError(f"numpy facet of {eqn.op.name} gives {found}, not {value.aval}")
             env[value] = array
@@ -124,11 +126,9 @@ def _last_uses(graph: Graph) -> dict[int, list[Value]]:
 
 def _read(env: dict[Value, Array], operand: Operand) -> Array:
     if isinstance(operand, Literal):
+        if operand.aval.is_store:
+            return stores.zeros(operand.aval)
         scalar = np.array(operand.value, operand.aval.numpy)
         shape: Any = operand.aval.shape
         return np.broadcast_to(scalar, shape)
     return env[operand]
-
-
-def _has_dtype(value: Value, array: Array) -> bool:
-    return bool(array.dtype == value.aval.numpy or array.dtype == object)

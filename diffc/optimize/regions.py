@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diffc.ir.aval import GROWING
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, prune, rebuild
 from diffc.optimize.edit import keep
 
@@ -112,6 +113,11 @@ def _chosen(eqn: Eqn) -> Graph | None:
     return regions[0] if all(region is regions[0] for region in regions) else None
 
 
+def _steps(eqn: Eqn) -> int:
+    """How many operands of a scan in front say how many steps there are: one, or none."""
+    return int(eqn.params["length"] is GROWING)
+
+
 # --- literals go in ---------------------------------------------------------------------------
 
 
@@ -129,7 +135,8 @@ def _bind(eqn: Eqn, used: Collection[Operand]) -> Change | None:
             starts = [1] * len(eqn.regions)
             ends = [count] * len(eqn.regions)
         case "scan":
-            literals = {i: x for i, x in literals.items() if i < params["consts"]}
+            steps = _steps(eqn)
+            literals = {i: x for i, x in literals.items() if steps <= i < params["consts"]}
             params["consts"] -= len(literals)
             starts, ends = [0], [count]
         case "while":
@@ -181,7 +188,7 @@ def _fix(eqn: Eqn, used: Collection[Operand]) -> Change | None:
     is_while, params = eqn.op.name == "while", eqn.params
     body = eqn.regions[-1]
     tests, consts = params.get("tests", 0), params["consts"]
-    carry = len(eqn.results) if is_while else params["carry"]
+    carry = len(body.inputs) - consts if is_while else params["carry"]
     same = [k for k in range(carry) if body.outputs[k] is body.inputs[consts + k]]
     if not same:
         return None
@@ -261,7 +268,7 @@ def _trim_scan(eqn: Eqn, wanted: list[int]) -> Change | None:
     live = _live(body, consts, carry, set(wanted))
     read = _read(body, live)
     carried = [k for k in live if k < carry]
-    inputs = [i for i in range(consts) if i in read]
+    inputs = [i for i in range(consts) if i in read or i < _steps(eqn)]
     fixed = len(inputs)
     inputs += [consts + k for k in carried]
     inputs += [i for i in range(consts + carry, len(body.inputs)) if i in read]
@@ -276,21 +283,23 @@ def _trim_scan(eqn: Eqn, wanted: list[int]) -> Change | None:
 def _trim_while(eqn: Eqn, wanted: list[int]) -> Change | None:
     test, body = eqn.regions
     tests, consts = eqn.params["tests"], eqn.params["consts"]
-    carry = len(eqn.results)
+    count = len(eqn.results)
+    carry = len(body.inputs) - consts
     tested = _read(test, [0])
     steering = {i - tests for i in tested if i >= tests}
     live = _live(body, consts, carry, steering | set(wanted))
+    carried = [k for k in live if k < carry]
     read = _read(body, live)
     own_tests = [i for i in range(tests) if i in tested]
     own_consts = [i for i in range(consts) if i in read]
-    if len(live) == carry and len(own_tests) == tests and len(own_consts) == consts:
+    if len(live) == count and len(own_tests) == tests and len(own_consts) == consts:
         return None
     regions = (
-        _with_inputs(test, [*own_tests, *(tests + k for k in live)], [0]),
-        _with_inputs(body, [*own_consts, *(consts + k for k in live)], live),
+        _with_inputs(test, [*own_tests, *(tests + k for k in carried)], [0]),
+        _with_inputs(body, [*own_consts, *(consts + k for k in carried)], live),
     )
     first = tests + consts
-    positions = [*own_tests, *(tests + i for i in own_consts), *(first + k for k in live)]
+    positions = [*own_tests, *(tests + i for i in own_consts), *(first + k for k in carried)]
     params = {**eqn.params, "tests": len(own_tests), "consts": len(own_consts)}
     operands = [eqn.operands[i] for i in positions]
-    return Change(operands, params, regions, _picks(carry, live))
+    return Change(operands, params, regions, _picks(count, live))

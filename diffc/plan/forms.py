@@ -63,13 +63,15 @@ def is_indexed(eqn: Eqn) -> bool:
     return isinstance(eqn.op.body, Special) and eqn.op.body.kind in POINTWISE_SPECIALS
 
 
-#: whether a region checks indices at run time; fifty layers run one region
+#: whether a region may fail at run time; fifty layers run one region
 _MAY_FAIL: WeakKeyDictionary[Graph, bool] = WeakKeyDictionary()
 
 
 def may_fail(eqn: Eqn) -> bool:
-    """Whether the equation, or a region of it, checks indices at run time."""
-    return eqn.params.get("mode") == "check" or any(map(_region_may_fail, eqn.regions))
+    """Whether the equation, or a region of it, checks indices at run time or makes a store."""
+    if eqn.params.get("mode") == "check" or any(x.aval.is_store for x in eqn.results):
+        return True
+    return any(map(_region_may_fail, eqn.regions))
 
 
 def _region_may_fail(region: Graph) -> bool:

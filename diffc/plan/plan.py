@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from weakref import WeakKeyDictionary
 
 from diffc.errors import InternalError
-from diffc.ir.aval import Aval
+from diffc.ir.aval import GROWING, Aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
 from diffc.plan.forms import checks_reads, is_table, may_fail, reads_memory, unshaped
 from diffc.plan.fuse import Fusion, Group
@@ -329,22 +329,22 @@ def _scan(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
     carries = {k: params["consts"] + k for k in range(params["carry"])}
     return Loop(
         plan(eqn.regions[0], offered=carries),
-        params["length"],
+        None if params["length"] is GROWING else params["length"],
         params["reverse"],
         params["consts"],
         params["carry"],
         reads,
         writes,
+        eqn.loc,
     )
 
 
 def _while(eqn: Eqn, reads: Buffers, writes: Buffers) -> Node:
     test, body = eqn.regions
     consts = eqn.params["consts"]
-    carries = {k: consts + k for k in range(len(writes))}
-    return While(
-        plan(test), plan(body, offered=carries), eqn.params["tests"], consts, reads, writes
-    )
+    carries = {k: consts + k for k in range(len(body.inputs) - consts)}
+    inner = plan(test), plan(body, offered=carries)
+    return While(*inner, eqn.params["tests"], consts, reads, writes, eqn.loc)
 
 
 Buffers = tuple[Buffer, ...]

@@ -70,16 +70,18 @@ class Loop:
 
     ``body``'s inputs: constants, carries, slices; its outputs: carries, slices.
     ``reads``: constants, initial carries, stacked inputs; ``writes``: final carries, stacked
-    outputs. ``constants`` and ``carries`` count them.
+    outputs. ``constants`` and ``carries`` count them. With ``length`` None the first constant says
+    how many steps there are, and what is stacked are stores.
     """
 
     body: Program
-    length: int
+    length: int | None
     reverse: bool
     constants: int
     carries: int
     reads: tuple[Buffer, ...]
     writes: tuple[Buffer, ...]
+    loc: Location | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -101,7 +103,8 @@ class While:
     """Runs ``body`` on its own results for as long as ``test`` gives true of them.
 
     ``reads``: what only the test reads, what only the body reads, initial carries; ``tests`` and
-    ``constants`` count the first two. ``writes``: final carries.
+    ``constants`` count the first two. ``writes``: final carries, then stores of what else the body
+    gives in each trip.
     """
 
     test: Program
@@ -110,11 +113,17 @@ class While:
     constants: int
     reads: tuple[Buffer, ...]
     writes: tuple[Buffer, ...]
+    loc: Location | None = None
 
     @property
     def first(self) -> int:
         """Position of the first carry in ``reads``."""
         return self.tests + self.constants
+
+    @property
+    def carries(self) -> int:
+        """How many values are carried."""
+        return len(self.reads) - self.first
 
 
 Node = Kernel | Copy | Fill | Call | Loop | Branch | While

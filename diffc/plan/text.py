@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffc.ir.aval import GROWING
 from diffc.ir.text import print_graph, scalar_text
 from diffc.plan.program import (
     Branch,
@@ -68,8 +69,9 @@ def _node(node: Node) -> list[str]:
         case Call():
             return [f"{_names(node.writes)} = call @{node.program.name}({_names(node.reads)})"]
         case Loop():
+            length = GROWING if node.length is None else node.length
             settings = (
-                f"length={node.length}, reverse={str(node.reverse).lower()}, "
+                f"length={length}, reverse={str(node.reverse).lower()}, "
                 f"constants={node.constants}, carries={node.carries}"
             )
             run = f"loop @{node.body.name}({_names(node.reads)}; {settings})"

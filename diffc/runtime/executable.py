@@ -19,7 +19,7 @@ from numpy.lib.array_utils import byte_bounds
 from numpy.typing import NDArray
 
 from diffc.errors import ExecutionError, InternalError, UsageError
-from diffc.runtime import blocks, guard
+from diffc.runtime import blocks, guard, stores
 from diffc.runtime.build import Library
 from diffc.runtime.memory import ArenaPool
 
@@ -298,6 +298,7 @@ class Executable:
         for value in (*ins, *outs):
             value.check()
         arena.check()
+        stores.check()
         for index in self.written:
             _bytes(inputs[index])[:] = ins[index].bytes
         for out, value, array in zip(self.outputs, outs, outputs, strict=True):

@@ -2,9 +2,10 @@
 
 Before: ``f(x: f32[3], w: f32[3]) = sum(x * w)``. After, with ``x`` batched by 8:
 ``f(x: f32[8,3], w: f32[3]) = sum(x * broadcast(w), axes=[1])``. The batch is the first axis of
-every batched value; what no batched input reaches stays as it is. What an equation becomes is a
-facet of its op; region ops get batched regions. Which carries of a scan are batched is a fixpoint.
-Where a batch can't go one way, the result carries a note that says so.
+every batched value, and of the rows of a store (behind its last axis that grows); what no batched
+input reaches stays as it is. What an equation becomes is a facet of its op; region ops get batched
+regions. Which carries of a scan are batched is a fixpoint. Where a batch can't go one way, the
+result carries a note that says so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from diffc.errors import InternalError
-from diffc.ir.graph import Builder, Eqn, Graph, Operand, prune
+from diffc.ir.aval import GROWING, Aval, aval
+from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, literal, prune
 from diffc.ir.note import Note
 from diffc.ops.batching import Batched, from_front, spread_front, to_front
 from diffc.ops.term import GraphTerm
@@ -95,11 +97,11 @@ def _batch(graph: Graph, mask: Mask, wanted: Mask, size: Dim) -> Batch:
     env: dict[Operand, Operand] = {}
     batched: set[Operand] = set()
     for value, is_batched in zip(graph.inputs, mask, strict=True):
-        aval = value.aval
+        given = value.aval
         if is_batched:
-            aval = aval.with_shape((size, *aval.shape))
+            given = with_batch(given, size)
             batched.add(value)
-        env[value] = builder.input(aval, value.name)
+        env[value] = builder.input(given, value.name)
     for eqn in graph.eqns:
         flags = tuple(operand in batched for operand in eqn.operands)
         if not any(flags):
@@ -137,7 +139,17 @@ def _batch_eqn(
     return (result.operand,), (True,)
 
 
+def with_batch(given: Aval, size: Dim) -> Aval:
+    """An aval with a batch axis: in front, or behind the last axis of a store that grows."""
+    last = max((k + 1 for k, dim in enumerate(given.shape) if dim is GROWING), default=0)
+    return given.with_shape((*given.shape[:last], size, *given.shape[last:]))
+
+
 def _spread(builder: Builder, operand: Operand, size: Dim) -> Operand:
+    if operand.aval.is_store:
+        if isinstance(operand, Literal):
+            return literal(0, with_batch(operand.aval, size))
+        raise InternalError(f"a store can't be repeated for a batch: {operand!r}")
     return spread_front(GraphTerm(builder, operand), size).operand
 
 
@@ -157,6 +169,8 @@ def _batch_scan(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand], mask: Mask, size: Dim
 ) -> tuple[Sequence[Operand], Sequence[bool]]:
     """One scan of the batched body; slices and stacks have the batch behind the steps."""
+    if eqn.params["length"] is GROWING and mask[0] and not operands[0].aval.is_store:
+        return _batch_counted(builder, eqn, operands, mask, size)
     (body,) = eqn.regions
     first, count = eqn.params["consts"], eqn.params["carry"]
     last = first + count
@@ -174,15 +188,72 @@ def _batch_scan(
         term = GraphTerm(builder, operand)
         if on and not was:
             term = spread_front(term, size)
-        if on and i >= last:
+        if on and i >= last and not operand.aval.is_store:
             term = from_front(term, 1)
         given.append(term.operand)
     results = builder.emit(eqn.op, given, eqn.params, (made.graph,), eqn.loc)
     moved = [
-        to_front(GraphTerm(builder, result), 1).operand if on and i >= count else result
+        to_front(GraphTerm(builder, result), 1).operand
+        if on and i >= count and not result.aval.is_store
+        else result
         for i, (result, on) in enumerate(zip(results, made.outputs, strict=True))
     ]
     return moved, made.outputs
+
+
+def _batch_counted(
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], mask: Mask, size: Dim
+) -> tuple[Sequence[Operand], Sequence[bool]]:
+    """A scan of length ``*`` whose elements have a number of steps each.
+
+    As many steps as the longest has. An element that has no such step keeps its carries; its rows
+    are never read, as whoever runs over them has the same numbers.
+    """
+    (body,) = eqn.regions
+    first, count = eqn.params["consts"], eqn.params["carry"]
+    last = first + count
+    flags = [True if first <= i < last else on for i, on in enumerate(mask)]
+    made = batch(body, flags, size, [i < count for i in range(len(body.outputs))])
+    total = GraphTerm(builder, literal(0, aval("i64")))
+    if size != 0:
+        total = GraphTerm(builder, operands[0]).call("max", axes=(0,))
+    region = _where_counted(made.graph, first, count, eqn.params["reverse"])
+    carried = [
+        operand if on else spread_front(GraphTerm(builder, operand), size).operand
+        for operand, on in zip(operands[first:last], mask[first:last], strict=True)
+    ]
+    start = total - 1 if eqn.params["reverse"] else total.lift(0)
+    given = [total.operand, *operands[:first], *carried, start.operand, *operands[last:]]
+    params = {**eqn.params, "consts": first + 1, "carry": count + 1}
+    results = builder.emit(eqn.op, given, params, (region,), eqn.loc)
+    return [*results[:count], *results[count + 1 :]], made.outputs
+
+
+def _where_counted(body: Graph, first: int, count: int, is_reverse: bool) -> Graph:
+    """The body for those elements that have the step; takes all steps, and carries the step."""
+    builder = Builder(body.name)
+    integer = aval("i64")
+    builder.input(integer, "steps")
+    given = [builder.input(value.aval, value.name) for value in body.inputs[: first + count]]
+    step = GraphTerm(builder, builder.input(integer, "step"))
+    given += [builder.input(value.aval, value.name) for value in body.inputs[first + count :]]
+    found = builder.inline(body, given)
+    counts = GraphTerm(builder, given[0])
+    here = step.call("broadcast", shape=counts.aval.shape, axes=()) < counts
+    kept = [
+        where_batch(here, GraphTerm(builder, new), GraphTerm(builder, old)).operand
+        for new, old in zip(found[:count], given[first:], strict=False)
+    ]
+    following = step - 1 if is_reverse else step + 1
+    return builder.build([*kept, following.operand, *found[count:]])
+
+
+def where_batch(condition: GraphTerm, on_true: GraphTerm, on_false: GraphTerm) -> GraphTerm:
+    """Selection by a condition on the batch alone."""
+    shape = on_true.aval.shape
+    if condition.aval.shape != shape:
+        condition = condition.call("broadcast", shape=shape, axes=(0,))
+    return condition.call("select", on_true, on_false)
 
 
 BATCH_RULES.update(call=batch_call, scan=_batch_scan)

@@ -2,7 +2,8 @@
 
 If all elements take the same way, the op stays what it is, with batched regions. If they differ, a
 ``cond`` computes all branches and selects; a ``while`` runs as long as any element wants to, and
-those that are done keep their values. Both are noted.
+those that are done keep their values. Both are noted. What such a loop keeps for an element that is
+done is never read: all who run over it have the element's number of trips.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from diffc.ir.graph import Builder, Eqn, Graph, Operand
+from diffc.errors import InternalError
+from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand
 from diffc.ops.batching import spread_front
 from diffc.ops.term import GraphTerm
-from diffc.transforms.batch import BATCH_RULES, Mask, batch, note
+from diffc.transforms.batch import BATCH_RULES, Mask, batch, note, where_batch
 
 if TYPE_CHECKING:
     from diffc.ir.index import Dim
@@ -42,20 +44,22 @@ def _batch_cond(
 
 def _chosen(index: GraphTerm, results: Sequence[Operand]) -> Operand:
     """Of each element, the result that its index names; indices are clamped."""
+    if results[0].aval.is_store:
+        return _only(results)
     found, *others = (GraphTerm(index.builder, result) for result in results)
     if index.aval.dtype == "bool":
-        return (_where(index, others[0], found) if others else found).operand
+        return (where_batch(index, others[0], found) if others else found).operand
     for k, term in enumerate(others, 1):
-        found = _where(index.call("ge", k), term, found)
+        found = where_batch(index.call("ge", k), term, found)
     return found.operand
 
 
-def _where(condition: GraphTerm, on_true: GraphTerm, on_false: GraphTerm) -> GraphTerm:
-    """Selection by a condition on the batch alone."""
-    shape = on_true.aval.shape
-    if condition.aval.shape != shape:
-        condition = condition.call("broadcast", shape=shape, axes=(0,))
-    return condition.call("select", on_true, on_false)
+def _only(stores: Sequence[Operand]) -> Operand:
+    """The store that one branch keeps, and no other; those that didn't take it never read it."""
+    found = [store for store in stores if not isinstance(store, Literal)]
+    if len(found) > 1:
+        raise InternalError("two branches of a batched cond return a store")
+    return (found or stores)[0]
 
 
 def _batch_while(
@@ -68,11 +72,13 @@ def _batch_while(
     while True:
         differ = batch(test, [*flags[:tests], *flags[first:]], size).outputs[0]
         made = batch(body, flags[tests:], size)
-        grown = [on or now or differ for on, now in zip(flags[first:], made.outputs, strict=True)]
+        found = made.outputs[: len(flags) - first]
+        grown = [on or now or differ for on, now in zip(flags[first:], found, strict=True)]
         if grown == flags[first:]:
             break
         flags[first:] = grown
-    made = batch(body, flags[tests:], size, grown)
+    rows = len(body.outputs) - len(grown)
+    made = batch(body, flags[tests:], size, [*grown, *(False for _ in range(rows))])
     tested = batch(test, [*flags[:tests], *flags[first:]], size).graph
     carried = [
         spread_front(GraphTerm(builder, x), size).operand if on and not was else x
@@ -87,7 +93,7 @@ def _batch_while(
         params["consts"] = len(consts)
         regions = _any(tested), _where_tested(tested, made.graph, tests, first)
     given = [*operands[:tests], *consts, *carried]
-    return builder.emit(eqn.op, given, params, regions, eqn.loc), grown
+    return builder.emit(eqn.op, given, params, regions, eqn.loc), made.outputs
 
 
 def _any(tested: Graph) -> Graph:
@@ -108,10 +114,10 @@ def _where_tested(tested: Graph, body: Graph, tests: int, first: int) -> Graph:
     found = builder.inline(body, rest)
     condition = GraphTerm(builder, again)
     kept = [
-        _where(condition, GraphTerm(builder, new), GraphTerm(builder, old)).operand
-        for new, old in zip(found, carried, strict=True)
+        where_batch(condition, GraphTerm(builder, new), GraphTerm(builder, old)).operand
+        for new, old in zip(found, carried, strict=False)
     ]
-    return builder.build(kept)
+    return builder.build([*kept, *found[len(carried) :]])
 
 
 BATCH_RULES["cond"] = _batch_cond

@@ -96,7 +96,10 @@ def _residuals(half: Linearization, count: int) -> list[Value]:
 def _slots(
     halves: Sequence[Linearization], count: int
 ) -> tuple[list[Aval], list[dict[Value, int]]]:
-    """The avals of the slots that the branches share, and where each keeps its residuals."""
+    """The avals of the slots that the branches share, and where each keeps its residuals.
+
+    Stores are not shared, so that a batch which takes both ways knows whose they are.
+    """
     slots: list[Aval] = []
     kept: list[dict[Value, int]] = []
     for half in halves:
@@ -106,7 +109,8 @@ def _slots(
         for residual in _residuals(half, count):
             if residual in there:
                 continue
-            place = next((k for k in free if slots[k] is residual.aval), None)
+            shared = [] if residual.aval.is_store else free
+            place = next((k for k in shared if slots[k] is residual.aval), None)
             if place is None:
                 place = len(slots)
                 slots.append(residual.aval)

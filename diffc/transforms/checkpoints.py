@@ -42,7 +42,8 @@ _LARGEST, _LONG = 1 << 62, 1 << 40
 class Loop:
     """A ``while`` on given operands.
 
-    ``test`` takes ``tests`` and the carries, ``body`` takes ``consts`` and the carries.
+    ``test`` takes ``tests`` and the carries, ``body`` takes ``consts`` and the carries. ``slots``
+    is 0 where all is kept.
     """
 
     test: Graph
@@ -85,23 +86,29 @@ def emit_while(
     tests: Sequence[Operand],
     consts: Sequence[Operand],
     carry: Sequence[Operand],
+    *,
+    keeps_all: bool = False,
 ) -> tuple[Value, ...]:
-    """Emits a ``while`` whose regions are built by functions of (builder, constants, carries)."""
+    """Emits a ``while`` whose regions are built by functions of (builder, constants, carries).
+
+    Only a loop that keeps all has results beyond its carries.
+    """
     regions = (
-        _region(builder, f"{name}_test", test, tests, carry),
-        _region(builder, name, body, consts, carry),
+        region(builder, f"{name}_test", test, tests, carry),
+        region(builder, name, body, consts, carry),
     )
     params = {
         "tests": len(tests),
         "consts": len(consts),
-        "slots": default_slots(x.aval for x in carry),
+        "slots": None if keeps_all else default_slots(x.aval for x in carry),
     }
     return builder.emit(find("while"), [*tests, *consts, *carry], params, regions)
 
 
-def _region(
+def region(
     outer: Builder, name: str, build: Body, consts: Sequence[Operand], carry: Sequence[Operand]
 ) -> Graph:
+    """A region that takes what lends its avals and names, built by a function."""
     builder = Builder(name)
     builder.loc = outer.loc
     fixed: list[Operand] = [builder.input(x.aval, x.name_hint) for x in map(_Named, consts)]

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from diffc.ir.aval import GROWING, Aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, literal
-from diffc.ops.registry import find
 from diffc.transforms.backward import TRANSPOSE_RULES, transpose
 from diffc.transforms.forward import JVP_RULES, LINEARIZE_RULES, Linearization, jvp, linearize
 from diffc.transforms.residuals import minimized
+from diffc.transforms.stores import added
 
 
 def _mask(count: int, positions: Mapping[int, Operand]) -> tuple[bool, ...]:
@@ -161,7 +162,7 @@ def _present(items: Sequence[Operand | None]) -> list[Operand]:
     return [item for item in items if item is not None]
 
 
-def _permuted(graph: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
+def permuted(graph: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
     """The graph with its inputs and outputs in another order."""
     return Graph(
         graph.name,
@@ -193,7 +194,7 @@ def _scan_jvp(
     carries = [*range(parts.carry), *(dot_of[i] for i in range(parts.carry) if i in dot_of)]
     stacked = [*range(parts.carry, outputs)]
     stacked += [dot_of[i] for i in range(parts.carry, outputs) if i in dot_of]
-    new_body = _permuted(both.graph, order, [*carries, *stacked])
+    new_body = permuted(both.graph, order, [*carries, *stacked])
     params = {**eqn.params, "consts": counts[0], "carry": counts[1]}
     results = builder.emit(eqn.op, given, params, (new_body,), eqn.loc)
     where = {old: new for new, old in enumerate([*carries, *stacked])}
@@ -251,15 +252,27 @@ def _scan_linearize(
     starts = [first, first + len(const_dots), first + len(const_dots) + len(carry_dots)]
     order = [*consts, *range(starts[0], starts[1]), *range(starts[1], starts[2]), *slices]
     order += range(starts[2], starts[2] + len(slice_dots))
-    linear_body = _permuted(halves.linear, order, range(len(halves.linear.outputs)))
+    linear_body = permuted(halves.linear, order, range(len(halves.linear.outputs)))
+    steps: list[Operand] = []
+    if eqn.params["length"] is GROWING:
+        steps.append(operands[0])
+        linear_body = counted(linear_body, operands[0].aval)
     params = {
         **eqn.params,
-        "consts": len(consts) + len(const_dots),
+        "consts": len(steps) + len(consts) + len(const_dots),
         "carry": len(carry_dots),
     }
-    given = [*const_operands, *const_dots, *carry_dots, *slice_operands, *slice_dots]
+    given = [*steps, *const_operands, *const_dots, *carry_dots, *slice_operands, *slice_dots]
     found = builder.emit(eqn.op, given, params, (linear_body,), eqn.loc)
     return results[:outputs], _spread(halves.active_outputs, found)
+
+
+def counted(body: Graph, steps: Aval) -> Graph:
+    """The body of a scan of length ``*``: it takes the number of steps too, and doesn't read it."""
+    builder = Builder(body.name)
+    builder.input(steps, "steps")
+    inputs = [builder.input(value.aval, value.name) for value in body.inputs]
+    return builder.build(builder.inline(body, inputs))
 
 
 def _residual_kind(
@@ -307,10 +320,7 @@ def _scan_transpose(
     residuals = [res_in[i] for i in range(len(operands)) if not body_linear[i]]
     found = new.inline(turned, [*residuals, *carry_in, *cts_in])
     by_input = dict(zip((i for i, x in enumerate(body_linear) if x), found, strict=True))
-    sums = [
-        new.emit(find("add"), (total, by_input[i]))[0]
-        for i, total in zip(const_lin, sums_in, strict=True)
-    ]
+    sums = [added(new, total, by_input[i]) for i, total in zip(const_lin, sums_in, strict=True)]
     outputs = [*(by_input[i] for i in carry_at), *sums, *(by_input[i] for i in slice_lin)]
     new_body = new.build(outputs)
     carry_cts = [cts.get(n, literal(0, eqn.operands[i].aval)) for n, i in enumerate(carry_at)]

@@ -14,8 +14,8 @@ from typing import Any
 from diffc.errors import InternalError
 from diffc.ir.graph import Builder, Eqn, Literal, Operand
 from diffc.ops.declare import Linear, Linearized, Partials, Routes
-from diffc.ops.registry import find
 from diffc.ops.term import GraphTerm, Term
+from diffc.transforms.stores import added
 from diffc.transforms.support import confine, everywhere, join, mapped, meet, nowhere
 
 
@@ -70,7 +70,7 @@ def add(builder: Builder, tangents: Sequence[Tangent]) -> Tangent:
     """The sum of at least one tangent."""
     total = tangents[0]
     for other in tangents[1:]:
-        (operand,) = builder.emit(find("add"), (total.operand, other.operand))
+        operand = added(builder, total.operand, other.operand)
         total = Tangent(operand, join(builder, (total.support, other.support)))
     return total
 

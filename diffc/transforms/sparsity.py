@@ -3,17 +3,20 @@
 Read from the graph alone, for all values at once, but those of integers that depend on no active
 input (indices). A dependence is a pair (element, source), elements numbered in row-major order.
 What ops do to elements comes from their own facets: movement and indexing are run on the numbers of
-the elements. Where the structure is unknown, all depends on all: the answer is never too small.
+the elements. A store counts as one row, which depends on all that any of its rows depends on. Where
+the structure is unknown, all depends on all: the answer is never too small.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from diffc.ir.aval import GROWING
 from diffc.ir.graph import Eqn, Graph, Literal, Operand, Value
 from diffc.ops.declare import Fold, Routes, Zero
 from diffc.ops.interpret import results_of
@@ -136,9 +139,9 @@ def jacobian_pattern(
 
 
 def _size(operand: Operand) -> int:
-    size = operand.aval.size
-    assert isinstance(size, int), "traces have integer dimensions"
-    return size
+    dims = [dim for dim in operand.aval.shape if dim is not GROWING]
+    assert all(isinstance(dim, int) for dim in dims), "traces have integer dimensions"
+    return math.prod(dims)  # type: ignore[arg-type]  # ints, as asserted
 
 
 def _shape(operand: Operand) -> tuple[int, ...]:
@@ -162,6 +165,8 @@ class _Values:
 
     def value(self, operand: Operand) -> Array | None:
         """What an operand is; None if that depends on a source or is too large."""
+        if operand.aval.is_store:
+            return None
         if isinstance(operand, Literal):
             return np.full(_shape(operand), operand.value, operand.aval.numpy)
         stack: list[Value] = [operand]
@@ -342,9 +347,12 @@ def _chosen(eqn: Eqn, given: Sequence[Pattern], values: _Values) -> list[Pattern
 
 
 def _scanned(eqn: Eqn, given: Sequence[Pattern], values: _Values) -> list[Pattern]:
-    """Step by step."""
+    """Step by step, where their number is known."""
     (body,) = eqn.regions
     first, count = eqn.params["consts"], eqn.params["carry"]
+    if eqn.params["length"] is GROWING:
+        slices = given[first + count :]
+        return _settled(body, given[:first], given[first : first + count], slices)
     steps = range(int(eqn.params["length"]))
     fixed = {
         i: v for i, x in enumerate(eqn.operands[:first]) if (v := _integers(x, values)) is not None
@@ -380,15 +388,20 @@ def _scanned(eqn: Eqn, given: Sequence[Pattern], values: _Values) -> list[Patter
 
 
 def _repeated(eqn: Eqn, given: Sequence[Pattern], values: _Values) -> list[Pattern]:
-    """Until the carries depend on no more than before."""
     tests, consts = eqn.params["tests"], eqn.params["consts"]
-    fixed = given[tests : tests + consts]
-    carry = list(given[tests + consts :])
+    return _settled(eqn.regions[1], given[tests : tests + consts], given[tests + consts :], ())
+
+
+def _settled(
+    body: Graph, fixed: Sequence[Pattern], carry: Sequence[Pattern], slices: Sequence[Pattern]
+) -> list[Pattern]:
+    """A loop's results: until the carries depend on no more than before."""
+    count = len(carry)
     while True:
-        found = _outputs(eqn.regions[1], [*fixed, *carry], {})
-        grown = [union([a, b]) for a, b in zip(carry, found, strict=True)]
+        found = _outputs(body, [*fixed, *carry, *slices], {})
+        grown = [union([a, b]) for a, b in zip(carry, found[:count], strict=True)]
         if all(len(a.elements) == len(b.elements) for a, b in zip(carry, grown, strict=True)):
-            return grown
+            return [*grown, *found[count:]]
         carry = grown
 
 

@@ -100,26 +100,26 @@ def _scan(builder: Builder, eqn: Eqn, terms: Sequence[Series], order: int) -> li
     sizes = [len(group) + order * sum(mask[i] for i in group) for group in groups]
     params = {**eqn.params, "consts": sizes[0], "carry": sizes[1]}
     results = builder.emit(eqn.op, [flat[i] for i in inputs], params, (region,), eqn.loc)
-    by_position = dict(zip(outputs, results, strict=True))
-    ordered = [by_position[i] for i in range(len(results))]
-    return _results(builder, ordered[: len(outs)], ordered[len(outs) :], made.active_outputs, order)
+    return _ordered(builder, results, outputs, made, order)
 
 
 def _while(builder: Builder, eqn: Eqn, terms: Sequence[Series], order: int) -> list[Series]:
     test, body = eqn.regions
-    tests = eqn.params["tests"]
-    consts, count = eqn.params["consts"], len(eqn.results)
+    tests, consts = eqn.params["tests"], eqn.params["consts"]
     own = terms[tests:]
+    count = len(own) - consts
     made, mask = _grown(body, [not t.is_constant for t in own], consts, count, order)
     positions = range(len(own))
     groups = [positions[:consts], positions[consts:]]
     inputs = _grouped(groups, mask, len(own), order)
     flat: list[Operand] = [*(t.operand for t in own), *_coefficients(own, mask)]
+    outs = range(len(body.outputs))
+    outputs = _grouped([outs[:count], outs[count:]], made.active_outputs, len(outs), order)
     region = Graph(
         made.graph.name,
         tuple(made.graph.inputs[i] for i in inputs),
         made.graph.eqns,
-        made.graph.outputs,
+        tuple(made.graph.outputs[i] for i in outputs),
     )
     tested = Builder(test.name)
     given = [tested.input(value.aval, value.name) for value in test.inputs]
@@ -131,7 +131,17 @@ def _while(builder: Builder, eqn: Eqn, terms: Sequence[Series], order: int) -> l
     params = {**eqn.params, "consts": consts + order * sum(mask[:consts])}
     operands = [*(t.operand for t in terms[:tests]), *(flat[i] for i in inputs)]
     results = builder.emit(eqn.op, operands, params, (new_test, region), eqn.loc)
-    return _results(builder, results[:count], results[count:], made.active_outputs, order)
+    return _ordered(builder, results, outputs, made, order)
+
+
+def _ordered(
+    builder: Builder, results: Sequence[Operand], outputs: Sequence[int], made: Taylor, order: int
+) -> list[Series]:
+    """A loop's results as polynomials; ``outputs``: which output of the region each one is."""
+    by_position = dict(zip(outputs, results, strict=True))
+    flat = [by_position[i] for i in range(len(results))]
+    count = len(made.active_outputs)
+    return _results(builder, flat[:count], flat[count:], made.active_outputs, order)
 
 
 TAYLOR_RULES.update(call=_call, checkpoint=_call, cond=_cond, scan=_scan)

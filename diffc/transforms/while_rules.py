@@ -1,7 +1,8 @@
 """Derivatives of ``while``, as functions on graphs.
 
-The jvp is one loop that carries values and tangents; which carries have tangents is a fixpoint. The
-linearization is the loop itself, and a second loop that runs it again beside the tangents: nothing
+The jvp is one loop that carries values and tangents; which carries have tangents is a fixpoint. A
+loop with ``slots=none`` is linearized by ``while_stores``. For all others the linearization is the
+loop itself, and a second loop that runs it again beside the tangents: nothing
 but operands is kept. Its transpose runs the values forward with ``checkpoints`` and then undoes the
 steps from the last one on. Where both loops meet in one graph, as in a vjp, the one with
 checkpoints takes the place of the other (:func:`merged`).
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from diffc.errors import InternalError
+from diffc.ir.aval import Aval
 from diffc.ir.graph import (
     Builder,
     Eqn,
@@ -24,17 +26,19 @@ from diffc.ir.graph import (
     prune,
     rebuild,
 )
-from diffc.ops.registry import find
 from diffc.transforms.backward import TRANSPOSE_RULES, VJP_PASSES, transpose
 from diffc.transforms.checkpoints import Checkpoints, Loop, checkpointed, reversed_steps
 from diffc.transforms.forward import (
     JVP_RULES,
     LINEARIZE_RULES,
+    Jvp,
     Linearization,
     Mask,
     jvp,
     linearize,
 )
+from diffc.transforms.stores import added
+from diffc.transforms.while_stores import linearized, reversed_rows
 
 Found = tuple[Sequence[Operand], Sequence[Operand | None]]
 
@@ -50,7 +54,7 @@ def _active(eqn: Eqn, dots: Mapping[int, Operand]) -> Mask:
     tests, consts = eqn.params["tests"], eqn.params["consts"]
     mask = [tests + i in dots for i in range(len(body.inputs))]
     while True:
-        found = jvp(body, mask).active_outputs
+        found = jvp(body, mask).active_outputs[: len(mask) - consts]
         carried = [
             was or (now and value.aval.is_float)
             for was, now, value in zip(mask[consts:], found, body.inputs[consts:], strict=True)
@@ -60,15 +64,20 @@ def _active(eqn: Eqn, dots: Mapping[int, Operand]) -> Mask:
         mask[consts:] = carried
 
 
+def _wanted(eqn: Eqn, mask: Mask) -> list[bool]:
+    """Which outputs of the body get a tangent in any case: those that are carried on."""
+    carried = mask[eqn.params["consts"] :]
+    return [*carried, *(False for _ in range(len(eqn.results) - len(carried)))]
+
+
 def _while_jvp(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
 ) -> Found:
     mask = _active(eqn, dots)
-    consts = eqn.params["consts"]
-    if not any(mask[consts:]):
+    both = jvp(eqn.regions[1], mask, _wanted(eqn, mask))
+    if not any(both.active_outputs):
         results = builder.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
         return results, [None] * len(results)
-    both = jvp(eqn.regions[1], mask, mask[consts:]).graph
     return _emit_both(builder, eqn, operands, dots, mask, both)
 
 
@@ -78,20 +87,29 @@ def _emit_both(
     operands: Sequence[Operand],
     dots: Mapping[int, Operand],
     mask: Mask,
-    both: Graph,
+    both: Jvp,
 ) -> Found:
-    """The loop that carries values and tangents; ``both`` is a step of it."""
+    """The loop that computes values and tangents; ``both`` is a step of it."""
     test, body = eqn.regions
     tests, consts = eqn.params["tests"], eqn.params["consts"]
-    count = len(eqn.results)
+    count, carry = len(eqn.results), len(mask) - consts
     positions = [i for i, is_active in enumerate(mask) if is_active]
     behind = {i: len(mask) + n for n, i in enumerate(positions)}
     fixed = [i for i in positions if i < consts]
     moving = [i for i in positions if i >= consts]
     order = [*range(consts), *(behind[i] for i in fixed), *range(consts, len(mask))]
     order += [behind[i] for i in moving]
-    inputs = tuple(both.inputs[i] for i in order)
-    new_body = Graph(both.name, inputs, both.eqns, both.outputs)
+    dotted = [i for i, is_active in enumerate(both.active_outputs) if is_active]
+    dot_at = {i: count + n for n, i in enumerate(dotted)}
+    outputs = [*range(carry), *(dot_at[i] for i in dotted if i < carry)]
+    outputs += [*range(carry, count), *(dot_at[i] for i in dotted if i >= carry)]
+    graph = both.graph
+    new_body = Graph(
+        graph.name,
+        tuple(graph.inputs[i] for i in order),
+        graph.eqns,
+        tuple(graph.outputs[i] for i in outputs),
+    )
     _PRIMALS[new_body] = test, body
     given = operands[tests:]
     dot_of = {i: dots.get(tests + i, literal(0, body.inputs[i].aval)) for i in positions}
@@ -102,36 +120,41 @@ def _emit_both(
         *(dot_of[i] for i in moving),
     ]
     params = {**eqn.params, "consts": consts + len(fixed)}
-    regions = _widened(test, [body.inputs[i] for i in moving]), new_body
+    regions = _widened(test, [(x.aval, f"{x.name}_dot") for x in _at(body, moving)]), new_body
     results = builder.emit(eqn.op, new_operands, params, regions, eqn.loc)
-    found: list[Operand | None] = [None] * count
-    for i, dot in zip(moving, results[count:], strict=True):
-        found[i - consts] = dot
-    return results[:count], found
+    at = {old: new for new, old in enumerate(outputs)}
+    found = [results[at[dot_at[i]]] if i in dot_at else None for i in range(count)]
+    return [results[at[i]] for i in range(count)], found
 
 
-def _widened(test: Graph, more: Sequence[Value]) -> Graph:
-    """The test, given tangents that it doesn't read."""
+def _at(body: Graph, positions: Sequence[int]) -> list[Value]:
+    return [body.inputs[i] for i in positions]
+
+
+def _widened(test: Graph, more: Sequence[tuple[Aval, str]]) -> Graph:
+    """The test, given further carries that it doesn't read."""
     builder = Builder(test.name)
     inputs = [builder.input(value.aval, value.name) for value in test.inputs]
-    for value in more:
-        builder.input(value.aval, f"{value.name}_dot")
+    for aval, name in more:
+        builder.input(aval, name)
     return builder.build(builder.inline(test, inputs))
 
 
 def _while_linearize(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
 ) -> Found:
-    results = builder.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
     mask = _active(eqn, dots)
-    carried = mask[eqn.params["consts"] :]
-    if not any(carried):
+    halves = linearize(eqn.regions[1], mask, _wanted(eqn, mask))
+    if not any(halves.active_outputs):
+        results = builder.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
         return results, [None] * len(results)
-    both = _in_halves(linearize(eqn.regions[1], mask, carried))
-    return results, _emit_both(builder, eqn, operands, dots, mask, both)[1]
+    if eqn.params["slots"] is None:
+        return linearized(builder, eqn, operands, dots, halves)
+    results = builder.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
+    return results, _emit_both(builder, eqn, operands, dots, mask, _in_halves(halves))[1]
 
 
-def _in_halves(halves: Linearization) -> Graph:
+def _in_halves(halves: Linearization) -> Jvp:
     """A jvp in which no equation computes values and tangents, so that it can be transposed."""
     builder = Builder(halves.primal.name)
     inputs = [builder.input(value.aval, value.name) for value in halves.primal.inputs]
@@ -140,7 +163,8 @@ def _in_halves(halves: Linearization) -> Graph:
     values = builder.inline(halves.primal, inputs)
     split = len(values) - halves.residuals
     tangents = builder.inline(halves.linear, [*values[split:], *dots])
-    return builder.build([*values[:split], *tangents])
+    both = builder.build([*values[:split], *tangents])
+    return Jvp(both, halves.active, halves.active_outputs)
 
 
 # --- transpose --------------------------------------------------------------------------------
@@ -156,32 +180,32 @@ def _while_transpose(
     fixed = [i for i in range(consts) if mask[i]]
     loop = _values(eqn, operands, mask)
     # what a step reads beside the loop's own carries
-    carried = [i for i in range(consts, len(mask)) if not mask[i]]
     given = [i for i in range(consts) if not mask[i]]
-    steps = Graph(
-        f"{body.name}_linear",
-        body.inputs,
-        body.eqns,
-        tuple(body.outputs[i - consts] for i in moving),
-    )
+    rows = [i for i in sorted(cts) if i >= len(mask) - consts]
+    outputs = (*(body.outputs[i - consts] for i in moving), *(body.outputs[i] for i in rows))
+    steps = Graph(f"{body.name}_linear", body.inputs, body.eqns, outputs)
     turned = transpose(prune(steps), mask)
 
     def undo(
         inner: Builder, own: list[Operand], carry: list[Operand], now: list[Operand]
     ) -> Sequence[Operand]:
-        assert len(carry) == len(carried)
-        found = inner.inline(turned, [*own, *carry, *now[: len(moving)]])
+        """``now``: cotangents of rows, of carries, and sums of those of constants."""
+        first = len(rows) + len(moving)
+        cotangents = [*now[len(rows) : first], *now[: len(rows)]]
+        found = inner.inline(turned, [*own, *carry, *cotangents])
         sums = [
-            inner.emit(find("add"), (total, ct))[0]
-            for total, ct in zip(now[len(moving) :], found[: len(fixed)], strict=True)
+            added(inner, total, ct)
+            for total, ct in zip(now[first:], found[: len(fixed)], strict=True)
         ]
         return [*found[len(fixed) :], *sums]
 
-    kept = _kept(builder, eqn, loop)
     start = [cts.get(i - consts, literal(0, body.inputs[i].aval)) for i in moving]
     start += [literal(0, body.inputs[i].aval) for i in fixed]
     more = [_there(operands[tests + i]) for i in given]
-    found = reversed_steps(builder, loop, kept, undo, more, start)
+    if eqn.params["slots"] is None:
+        found = reversed_rows(builder, loop, undo, more, [cts[i] for i in rows], start)
+    else:
+        found = reversed_steps(builder, loop, _kept(builder, loop), undo, more, start)
     positions = [tests + i for i in (*moving, *fixed)]
     return {i: ct for i, ct in zip(positions, found, strict=True) if operands[i] is None}
 
@@ -196,7 +220,7 @@ def _linear(eqn: Eqn, operands: Sequence[Operand | None]) -> list[bool]:
         reached = depends_on(body, sources)
         carried = [
             was or output in reached
-            for was, output in zip(mask[consts:], body.outputs, strict=True)
+            for was, output in zip(mask[consts:], body.outputs, strict=False)
         ]
         if carried == mask[consts:]:
             break
@@ -213,18 +237,18 @@ def _values(eqn: Eqn, operands: Sequence[Operand | None], mask: Sequence[bool]) 
     tests, consts = eqn.params["tests"], eqn.params["consts"]
     first = tests + consts
     tested = tuple(map(_there, operands[:tests]))
-    carried = [i for i in range(len(eqn.results)) if not mask[consts + i]]
+    carried = [i for i in range(len(mask) - consts) if not mask[consts + i]]
     carry = tuple(_there(operands[first + i]) for i in carried)
     known = _PRIMALS.get(body)
     if known is not None and known[1].output_avals == tuple(x.aval for x in carry):
         own = len(known[1].inputs) - len(carry)
         fixed = tuple(map(_there, operands[tests : tests + own]))
-        return Loop(*known, tested, fixed, carry, eqn.params["slots"])
+        return Loop(*known, tested, fixed, carry, eqn.params["slots"] or 0)
     given = [i for i in range(consts) if not mask[i]]
     fixed = tuple(_there(operands[tests + i]) for i in given)
     new_test = _part(test, [*range(tests), *(tests + i for i in carried)], [0])
     new_body = _part(body, [*given, *(consts + i for i in carried)], carried)
-    return Loop(new_test, new_body, tested, fixed, carry, eqn.params["slots"])
+    return Loop(new_test, new_body, tested, fixed, carry, eqn.params["slots"] or 0)
 
 
 def _there(operand: Operand | None) -> Operand:
@@ -251,7 +275,7 @@ def _part(graph: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
 # --- one loop instead of two ------------------------------------------------------------------
 
 
-def _kept(builder: Builder, eqn: Eqn, loop: Loop) -> Checkpoints:
+def _kept(builder: Builder, loop: Loop) -> Checkpoints:
     kept = checkpointed(builder, loop)
     made = kept.steps
     assert isinstance(made, Value) and made.eqn is not None

@@ -11,9 +11,10 @@ from diffc.codegen.loops.module import (
     Repeat,
     Routine,
     Select,
+    Sweep,
 )
 from diffc.codegen.loops.scratch import scratch_in_arena
-from diffc.ir.aval import DTYPES
+from diffc.ir.aval import DTYPES, STORE_BYTES
 from tests.codegen.lower.evaluate import execute
 
 GARBAGE = 0xC5
@@ -38,6 +39,7 @@ def _bytes(array: np.ndarray) -> np.ndarray:
 class _Simulator:
     def __init__(self, module: Module) -> None:
         self.constants = [np.frombuffer(data, np.uint8) for data in module.constants]
+        self.blocks: list[np.ndarray] = []
 
     def routine(self, routine: Routine, ins: list, outs: list, arena: np.ndarray) -> None:
         assert (len(ins), len(outs)) == (routine.inputs, routine.outputs)
@@ -72,8 +74,10 @@ class _Simulator:
                 arm = min(max(index, 0), len(step.routines) - 1)
                 reads, writes = [at(a) for a in step.inputs], [at(a) for a in step.outputs]
                 self.routine(step.routines[arm], reads, writes, at(step.arenas[arm]))
-            else:
+            elif isinstance(step, Cycle):
                 self.cycle(step, at)
+            else:
+                self.sweep(step, at)
 
     def launch(self, step: Launch, at) -> None:
         kernel = step.kernel
@@ -100,12 +104,55 @@ class _Simulator:
         now, later = [at(a) for a in step.final], [at(a) for a in step.spare]
         tests, constants = [at(a) for a in step.tests], [at(a) for a in step.constants]
         flag = at(step.flag, 1)
+        kept: list[list[np.ndarray]] = [[] for _ in step.stores]
         while True:
             self.routine(step.test, [*tests, *now], [flag], at(step.test_arena))
             if not flag[0]:
                 break
-            self.routine(step.body, [*constants, *now], later, at(step.arena))
+            rows = [np.full(nbytes, GARBAGE, np.uint8) for _, nbytes in step.stores]
+            self.routine(step.body, [*constants, *now], [*later, *rows], at(step.arena))
+            for stack, row in zip(kept, rows, strict=True):
+                stack.append(row)
             now, later = later, now
+        for (place, nbytes), stack in zip(step.stores, kept, strict=True):
+            self.keep(at(place, STORE_BYTES), stack, nbytes)
+        for target, found, nbytes in zip(step.final, now, step.carry_bytes, strict=True):
+            at(target, nbytes)[...] = found[:nbytes].copy()
+
+    def keep(self, place: np.ndarray, rows: list[np.ndarray], nbytes: int) -> None:
+        """Makes a store: its rows in a block of their own, known by its number."""
+        block = np.concatenate(rows) if rows else np.zeros(0, np.uint8)
+        assert len(block) == nbytes * len(rows)
+        self.blocks.append(block)
+        place.view(np.int64)[:] = len(self.blocks), len(rows)
+
+    def rows(self, place: np.ndarray, nbytes: int, count: int) -> np.ndarray:
+        """The rows of a store; a store without memory has as many rows of zeros as are wanted."""
+        number, known = place.view(np.int64)
+        if not number:
+            return np.zeros(count * nbytes, np.uint8)
+        assert known >= count
+        return self.blocks[number - 1]
+
+    def sweep(self, step: Sweep, at) -> None:
+        for target, source, nbytes in zip(step.final, step.initial, step.carry_bytes, strict=True):
+            at(target, nbytes)[...] = at(source, nbytes).copy()
+        now, later = [at(a) for a in step.final], [at(a) for a in step.spare]
+        constants = [at(a) for a in step.constants]
+        count = max(int(at(step.count, 8).view(np.int64)[0]), 0)
+        slices = [
+            (self.rows(at(place, STORE_BYTES), nbytes, count), nbytes)
+            for place, nbytes in step.slices
+        ]
+        kept = [[np.full(n, GARBAGE, np.uint8) for _ in range(count)] for _, n in step.stores]
+        for index in reversed(range(count)) if step.reverse else range(count):
+            moving = [rows[index * nbytes :] for rows, nbytes in slices]
+            written = [stack[index] for stack in kept]
+            ins, outs = [*constants, *now, *moving], [*later, *written]
+            self.routine(step.routine, ins, outs, at(step.arena))
+            now, later = later, now
+        for (place, nbytes), stack in zip(step.stores, kept, strict=True):
+            self.keep(at(place, STORE_BYTES), stack, nbytes)
         for target, found, nbytes in zip(step.final, now, step.carry_bytes, strict=True):
             at(target, nbytes)[...] = found[:nbytes].copy()
 

@@ -1,17 +1,22 @@
 """Branches and loops compiled: what the interpreter says, plain and between guard pages.
 
-Each program, its vjp, the jvp of that, and a batch of it; on inputs that take few and many steps.
+Each program, its vjp, the jvp and vjp of that, and batches of them; on inputs that take few and
+many steps; with loops that keep checkpoints, and with loops that keep all.
 """
 
 import numpy as np
 import pytest
 
 import diffc
+from diffc.ir.check import check
 from diffc.ir.graph import Graph
+from diffc.ir.text import parse, print_graph
 from diffc.ops.interpret import evaluate
+from diffc.ops.registry import table
 from diffc.optimize import optimize
 from diffc.programs import GraphProgram
 from diffc.trace import trace
+from diffc.trace.loops import STORES, storing
 from diffc.transforms import batch, expand, jvp, vjp
 from tests.programs.compare import same
 
@@ -74,25 +79,38 @@ PROGRAMS = {
 }
 
 
+def traced(name, store):
+    """The program's graph, and its runs."""
+    function, runs = PROGRAMS[name]
+    with storing(store):
+        graph = optimize(trace(function, list(runs[0])).graph)
+    return graph, [list(map(np.asarray, run)) for run in runs]
+
+
 def compiled_is_interpreted(graph: Graph, runs, monkeypatch):
-    graph = optimize(expand(graph))
-    program = GraphProgram(graph, graph.name)
+    graph = check(optimize(expand(graph)))
+    text = print_graph(graph)
+    assert print_graph(parse(text, table())) == text
+    program = spread = GraphProgram(graph, graph.name)
+    if "*" in text:
+        monkeypatch.setenv("DIFFC_GUARD", "1")
+        spread = GraphProgram(graph, graph.name)  # each row ends where its memory does
+        monkeypatch.delenv("DIFFC_GUARD")
     for arrays in runs:
         expected = evaluate(graph, arrays)
         found = program(arrays)
         monkeypatch.setenv("DIFFC_GUARD", "1")
-        guarded = program(arrays)
+        guarded = spread(arrays)
         monkeypatch.delenv("DIFFC_GUARD")
-        for x, y, z in zip(found, expected, guarded, strict=True):
-            same(x, z, "in guard mode")
-            np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12)
+        for k, y in enumerate(expected):
+            same(found[k], guarded[k], "in guard mode")
+            np.testing.assert_allclose(found[k], y, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_compiled_is_interpreted(name, monkeypatch):
-    function, runs = PROGRAMS[name]
-    graph = optimize(trace(function, list(runs[0])).graph)
-    given = [list(map(np.asarray, run)) for run in runs]
+def test_compiled_is_interpreted(name, store, monkeypatch):
+    graph, given = traced(name, store)
     compiled_is_interpreted(graph, given, monkeypatch)
     active = [a.is_float for a in graph.input_avals]
     backward = vjp(graph, active)
@@ -103,15 +121,64 @@ def test_compiled_is_interpreted(name, monkeypatch):
     compiled_is_interpreted(both.graph, [[*run, *cts, *dots] for run in given], monkeypatch)
 
 
+@pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_batch_takes_as_many_steps_as_each_needs(name, monkeypatch):
-    function, runs = PROGRAMS[name]
-    graph = optimize(trace(function, list(runs[0])).graph)
+def test_stores_give_what_checkpoints_give(name, order, monkeypatch):
+    """Reverse over reverse, of what is kept and of what is computed again."""
+    graphs, given = [], []
+    for store in STORES:
+        graph, given = traced(name, store)
+        for _ in range(order):
+            graph = optimize(vjp(graph, [a.is_float for a in graph.input_avals]).graph)
+        graphs.append(graph)
+    rng = np.random.default_rng(order)
+    more = graphs[0].input_avals[len(given[0]) :]
+    runs = [[*run, *(rng.standard_normal(a.shape) for a in more)] for run in given]
+    compiled_is_interpreted(graphs[-1], runs, monkeypatch)
+    for run in runs:
+        results = [evaluate(graph, run) for graph in graphs]
+        for one, other in zip(results[0], results[-1], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["newton", "nested"])
+def test_third_derivatives_add_stores(name, monkeypatch):
+    """A store that two loops read has two cotangents."""
+    graph, given = traced(name, "grow")
+    for _ in range(3):
+        graph = optimize(vjp(graph, [a.is_float for a in graph.input_avals]).graph)
+    rng = np.random.default_rng(0)
+    more = graph.input_avals[len(given[0]) :]
+    runs = [[*run, *(rng.standard_normal(a.shape) for a in more)] for run in given]
+    compiled_is_interpreted(graph, runs, monkeypatch)
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_batch_takes_as_many_steps_as_each_needs(name, store, monkeypatch):
+    graph, given = traced(name, store)
+    batch_is_a_loop(graph, given, monkeypatch)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_batch_of_stores_has_rows_for_each(name, monkeypatch):
+    graph, given = traced(name, "grow")
+    rng = np.random.default_rng(0)
+    for order in (1, 2):
+        known = len(graph.inputs)
+        graph = optimize(vjp(graph, [a.is_float for a in graph.input_avals]).graph)
+        for run in given:
+            run += [rng.standard_normal(a.shape) for a in graph.input_avals[known:]]
+        if order == 1 or name in ("newton", "swaps", "nested"):
+            batch_is_a_loop(graph, given, monkeypatch)
+
+
+def batch_is_a_loop(graph, runs, monkeypatch):
     stacked = [np.stack(column) for column in zip(*runs, strict=True)]
-    made = batch(graph, [True] * len(stacked), len(runs)).graph
+    made = check(batch(graph, [True] * len(stacked), len(runs)).graph)
     compiled_is_interpreted(made, [stacked], monkeypatch)
     for k, run in enumerate(runs):
-        alone = evaluate(graph, list(map(np.asarray, run)))
+        alone = evaluate(graph, run)
         for one, many in zip(alone, evaluate(made, stacked), strict=True):
             np.testing.assert_allclose(many[k], one, rtol=1e-12, atol=1e-14)
 

@@ -18,7 +18,7 @@ from tests.project.imports import (
 # longest matching name is a module's layer; all may import themselves, `errors` and `version`.
 # The lone "" is the package's own face, `diffc/__init__.py`.
 _COMPILER = ("tree", "ir", "ops", "trace", "optimize", "transforms", "plan", "codegen", "runtime")
-_CALLS = (*_COMPILER, "pipeline", "leaves", "arguments", "programs")
+_CALLS = (*_COMPILER, "pipeline", "leaves", "arguments", "stored", "programs")
 _VALUES = ("diagnose", "concrete")
 _CORE = (*_CALLS, "jitted", *_VALUES, "gradient", "linearized", "control")
 _DERIVED = (
@@ -58,7 +58,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "pipeline": _COMPILER,
     "leaves": ("ir", "trace"),
     "arguments": ("tree", "trace"),
-    "programs": (*_COMPILER, "pipeline", "leaves"),
+    "stored": ("ir", "ops"),
+    "programs": (*_COMPILER, "pipeline", "leaves", "stored"),
     "jitted": _CALLS,
     "diagnose": ("ir", "ops", "trace"),
     "concrete": (*_CALLS, "jitted"),

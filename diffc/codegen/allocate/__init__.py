@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from diffc.codegen.allocate.memory import Entry, Memory
-from diffc.codegen.allocate.routine import Allocated, Allocator
+from diffc.codegen.allocate.routine import Allocated, Allocator, returns_stores
 from diffc.codegen.loops.failure import is_atomic
 from diffc.codegen.loops.module import Module
 from diffc.codegen.loops.nodes import Kernel as LoopKernel
@@ -33,13 +33,13 @@ def allocate(
     Args:
         program: what runs; all sizes known.
         kernels: the tiled nest of each of its kernels, callees' included.
-        messages: what statuses stand for.
+        messages: what statuses stand for; gets those of stores that find no memory.
         guard: each value of the arena in pages of its own, ending flush with an unused page.
 
     Raises:
         InternalError: the program is malformed (a value read before it is written, ...).
     """
-    allocator = Allocator(kernels, guard)
+    allocator = Allocator(kernels, messages, guard)
 
     def module(found: Allocated) -> Module:
         return Module(
@@ -48,6 +48,8 @@ def allocate(
             messages.table,
             dict(sorted(program.donated.items())),
             found.guards,
+            returns_stores(program),
+            guard,
         )
 
     found = allocator.run(program)

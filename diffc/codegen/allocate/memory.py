@@ -29,6 +29,8 @@ class Memory:
         in_place: (output, input) of the kernels that write over an operand.
         copies: (target, source, bytes) of the copies that are left.
         donated: (output, input, how) for each donated input.
+        grows: (stores, bytes per trip) of each loop that keeps something of each trip, in memory of
+            its own, as nobody knows before the run how many trips there are.
         callees: plans of the loops' bodies and callees, whose arenas are entries here.
     """
 
@@ -39,6 +41,7 @@ class Memory:
     in_place: tuple[tuple[str, str], ...]
     copies: tuple[tuple[str, str, int], ...]
     donated: tuple[tuple[str, str, str], ...]
+    grows: tuple[tuple[str, int], ...]
     callees: tuple[Memory, ...]
 
     def __str__(self) -> str:
@@ -52,6 +55,7 @@ class Memory:
 
     def _lines(self) -> list[str]:
         lines = [f"memory @{self.name}: peak {self.peak} bytes, at most {self.least} alive at once"]
+        lines += (f"  grows: {nbytes} bytes per trip ({names})" for names, nbytes in self.grows)
         if self.entries:
             name = max(4, *(len(entry.name) for entry in self.entries))
             aval = max(5, *(len(entry.aval) for entry in self.entries))

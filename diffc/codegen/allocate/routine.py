@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from diffc.codegen.allocate.memory import Entry, Memory
 from diffc.codegen.allocate.overlap import Overlap, without_copies
 from diffc.codegen.allocate.place import Block, most_alive, place, place_guarded, round_up
 from diffc.codegen.allocate.share import Sharing, Slot, nbytes_of, share
+from diffc.codegen.loops.failure import takes_memory
 from diffc.codegen.loops.module import (
+    ROWS_AT,
     Address,
     Copy,
     Cycle,
@@ -21,11 +23,13 @@ from diffc.codegen.loops.module import (
     Routine,
     Select,
     Step,
+    Sweep,
 )
 from diffc.codegen.loops.nodes import Buffer as Param
 from diffc.codegen.loops.nodes import Const, Par, Store, Vector
 from diffc.codegen.loops.nodes import Kernel as LoopKernel
 from diffc.codegen.loops.scratch import scratch_in_arena
+from diffc.codegen.lower.messages import Messages
 from diffc.codegen.targets import ITEM_BYTES
 from diffc.ir.index import Var
 from diffc.plan.program import (
@@ -52,12 +56,14 @@ class Allocated:
     """A routine, its plan, and where its values lie (in guard mode).
 
     ``taken``: the outputs that lie in the memory of an input that was offered.
+    ``leaves_stores``: there may be stores after it that were not there before.
     """
 
     routine: Routine
     memory: Memory
     guards: tuple[tuple[int, int], ...]
     taken: frozenset[int]
+    leaves_stores: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +82,7 @@ class Allocator:
     """Allocates a program and what it runs; shared programs once."""
 
     kernels: Mapping[Kernel, LoopKernel]
+    messages: Messages
     guard: bool
     constants: dict[bytes, int] = field(default_factory=dict)
     known: dict[Program, Allocated] = field(default_factory=dict)
@@ -143,6 +150,8 @@ class _Routine:
         self.offsets: dict[Slot, int] = {}
         self.copies: list[tuple[str, str, int]] = []
         self.steps: list[Step] = []
+        loops = (node for node in program.nodes if isinstance(node, Loop | While))
+        self.filled = {buffer for node in loops for buffer in node.writes[node.carries :]}
 
     def build(self) -> Allocated:
         """Asks for workspaces, assigns offsets, then writes the steps."""
@@ -162,16 +171,21 @@ class _Routine:
         for step, node in enumerate(self.program.nodes):
             self._step(node, step)
         self._donated_at_the_end()
+        inner = [self.allocator.known[callee] for callee in callees(self.program)]
+        makes_stores = any(map(takes_memory, self.steps))
+        makes_stores = makes_stores or any(each.leaves_stores for each in inner)
         routine = Routine(
             self.allocator.unique(self.program.name),
             len(self.program.inputs),
             len(self.program.outputs),
             peak,
             tuple(self.steps),
+            makes_stores and not returns_stores(self.program),
         )
         memory = self._memory(peak, most_alive(blocks), slots, spaces)
         taken = frozenset(self.sharing.taken)
-        return Allocated(routine, memory, self._guards(slots, spaces), taken)
+        leaves_stores = makes_stores and not routine.frees
+        return Allocated(routine, memory, self._guards(slots, spaces), taken, leaves_stores)
 
     # --- workspaces
 
@@ -184,9 +198,9 @@ class _Routine:
             ]
         spaces: list[Workspace] = []
         if isinstance(node, Loop):
-            if not node.length:
+            if node.length == 0:
                 return []
-            carries = node.writes[: node.carries] if node.length > 1 else ()
+            carries = node.writes[: node.carries] if node.length != 1 else ()
             spaces = [
                 Workspace(f"{buffer.name}.spare", nbytes_of(buffer), step)
                 for carry, buffer in enumerate(carries)
@@ -196,10 +210,14 @@ class _Routine:
         elif isinstance(node, While):
             spaces = [
                 Workspace(f"{buffer.name}.spare", nbytes_of(buffer), step)
-                for carry, buffer in enumerate(node.writes)
+                for carry, buffer in enumerate(node.writes[: node.carries])
                 if carry not in self.allocator.known[node.body].taken
             ]
             spaces.append(Workspace("test", 1, step))
+        if isinstance(node, Loop) and node.length is None:
+            rows = node.body.inputs[node.constants + node.carries :]
+            nbytes = max((nbytes_of(rows[k]) for k in self._bare(node)), default=0)
+            spaces.append(Workspace("zeros", nbytes, step))
         return [*spaces, *self._arenas(programs_of(node), step)]
 
     def _arenas(self, programs: tuple[Program, ...], step: int) -> list[Workspace]:
@@ -258,8 +276,10 @@ class _Routine:
             is_wide = node.reads[0].aval.dtype == "i32"
             arenas = tuple(places if len(places) > 1 else places * len(routines))
             self.steps.append(Select(reads[0], is_wide, routines, reads[1:], writes, arenas))
+        elif isinstance(node, Loop) and node.length is not None:
+            self._repeat(node, node.length, step, places)
         elif isinstance(node, Loop):
-            self._repeat(node, step, places)
+            self._sweep(node, places)
         else:
             self._cycle(node, places)
 
@@ -282,9 +302,9 @@ class _Routine:
         if kernel.body:
             self.steps.append(Launch(kernel, (*reads, *writes, *places), is_aliased))
 
-    def _repeat(self, node: Loop, step: int, places: list[Address]) -> None:
+    def _repeat(self, node: Loop, length: int, step: int, places: list[Address]) -> None:
         first, last = node.constants, node.constants + node.carries
-        if not node.length:
+        if not length:
             for target, source in zip(node.writes, node.reads[first:last], strict=False):
                 self._copy(target, source)
             return
@@ -298,7 +318,7 @@ class _Routine:
             if carry in taken:
                 self._copy(node.writes[carry], source)
                 initial[carry] = final[carry]
-            elif node.length > 1:
+            elif length > 1:
                 given = self.sharing.spares.get((step, carry))
                 spare[carry] = next(free) if given is None else self.address(given)
         slices = [nbytes_of(buffer) for buffer in body.inputs[last:]]
@@ -306,7 +326,7 @@ class _Routine:
         self.steps.append(
             Repeat(
                 self.allocator.known[body].routine,
-                node.length,
+                length,
                 node.reverse,
                 reads[:first],
                 tuple(initial),
@@ -319,14 +339,36 @@ class _Routine:
             )
         )
 
+    def _spare(
+        self, body: Program, final: tuple[Address, ...], places: Iterator[Address]
+    ) -> tuple[Address, ...]:
+        """Second places of carries that alternate; those that the body updates stay where they are.
+
+        For loops of unknown length.
+        """
+        taken = self.allocator.known[body].taken
+        return tuple(at if k in taken else next(places) for k, at in enumerate(final))
+
+    def _stores(
+        self, writes: tuple[Buffer, ...], rows: tuple[Buffer, ...]
+    ) -> tuple[tuple[Address, int], ...]:
+        return tuple(zip(self._addresses(writes), map(nbytes_of, rows), strict=True))
+
+    def _no_memory(self, node: Loop | While) -> int:
+        """The status of a loop that finds no memory for its stores."""
+        nbytes = sum(_grown(node))
+        text = f"no memory for what the loop keeps of each trip ({nbytes:,} bytes)"
+        if isinstance(node, While):
+            text += "; store='slots' keeps some checkpoints instead"
+        return self.allocator.messages.add(text, node.loc)
+
     def _cycle(self, node: While, places: list[Address]) -> None:
-        known = self.allocator.known
-        reads, final = self._addresses(node.reads), self._addresses(node.writes)
+        known, count = self.allocator.known, node.carries
+        reads, final = self._addresses(node.reads), self._addresses(node.writes[:count])
         rest = iter(places)
-        spare = [
-            at if carry in known[node.body].taken else next(rest) for carry, at in enumerate(final)
-        ]
+        spare = self._spare(node.body, final, rest)
         flag, test_arena, *others = rest
+        stores = self._stores(node.writes[count:], node.body.outputs[count:])
         self.steps.append(
             Cycle(
                 known[node.test].routine,
@@ -334,12 +376,50 @@ class _Routine:
                 reads[: node.tests],
                 reads[node.tests : node.first],
                 reads[node.first :],
-                tuple(spare),
+                spare,
                 final,
-                tuple(map(nbytes_of, node.writes)),
+                tuple(map(nbytes_of, node.writes[:count])),
                 flag,
                 test_arena,
                 others[0] if others else test_arena,
+                stores,
+                self._no_memory(node) if stores else 0,
+                self.allocator.guard,
+            )
+        )
+
+    def _bare(self, node: Loop) -> frozenset[int]:
+        """Which slices may be stores that have no memory: those that no loop here has filled."""
+        slices = node.reads[node.constants + node.carries :]
+        return frozenset(k for k, store in enumerate(slices) if store not in self.filled)
+
+    def _sweep(self, node: Loop, places: list[Address]) -> None:
+        first, last = node.constants, node.constants + node.carries
+        reads, final = self._addresses(node.reads), self._addresses(node.writes[: node.carries])
+        rest = iter(places)
+        spare = self._spare(node.body, final, rest)
+        zeros, arena = rest
+        count = reads[0]
+        if node.reads[0].aval.is_store:
+            count = replace(count, offset=count.offset + ROWS_AT)
+        slices = self._stores(node.reads[last:], node.body.inputs[last:])
+        stores = self._stores(node.writes[node.carries :], node.body.outputs[node.carries :])
+        self.steps.append(
+            Sweep(
+                self.allocator.known[node.body].routine,
+                count,
+                node.reverse,
+                reads[:first],
+                reads[first:last],
+                spare,
+                final,
+                tuple(map(nbytes_of, node.writes[: node.carries])),
+                slices,
+                stores,
+                self._bare(node),
+                zeros,
+                arena,
+                self._no_memory(node) if stores else 0,
             )
         )
 
@@ -354,7 +434,7 @@ class _Routine:
     def _memory(self, peak: int, least: int, slots: list[Slot], spaces: list[Workspace]) -> Memory:
         entries = [
             Entry(
-                _joined([buffer.name for buffer in slot.members]),
+                _listed([buffer.name for buffer in slot.members], " = "),
                 str(slot.members[0].aval),
                 self.offsets[slot],
                 slot.nbytes,
@@ -380,6 +460,11 @@ class _Routine:
                 (outputs[k].name, inputs[self.program.donated[k]].name, how)
                 for k, how in self.sharing.donated.items()
             ),
+            tuple(
+                (_listed([buffer.name for buffer in node.writes[node.carries :]], ", "), nbytes)
+                for node in self.program.nodes
+                if isinstance(node, Loop | While) and (nbytes := sum(_grown(node)))
+            ),
             tuple(self.allocator.known[callee].memory for callee in callees(self.program)),
         )
 
@@ -397,8 +482,20 @@ class _Routine:
         return tuple(sorted(found))
 
 
-def _joined(names: list[str]) -> str:
-    """The names of values that follow one another in one place, the middle of many left out."""
+def _grown(node: Loop | While) -> list[int]:
+    """Bytes that each store of a loop grows by in a trip."""
+    if isinstance(node, Loop) and node.length is not None:
+        return []
+    return [nbytes_of(row) for row in node.body.outputs[node.carries :]]
+
+
+def returns_stores(program: Program) -> bool:
+    """Whether an output is a store, so that the memory of stores must outlive the program."""
+    return any(output.aval.is_store for output in program.outputs)
+
+
+def _listed(names: list[str], between: str) -> str:
+    """Names, the middle of many left out."""
     if len(names) > 3:
         names = [names[0], f"... ({len(names) - 2} more)", names[-1]]
-    return " = ".join(names)
+    return between.join(names)

@@ -193,11 +193,12 @@ class _Sharer:
         if isinstance(node, Loop):
             # Steps read one place and write the other; with an even number of steps the first one
             # writes the spare place, and the last one the place that the first one read. A carry
-            # that the body updates in place is copied to where the final one will be, to begin.
+            # that the body updates in place is copied to where the final one will be, to begin;
+            # so is each one where the number of steps is not known.
             carry = node.writes.index(target)
-            if carry >= node.carries or not node.length:
+            if carry >= node.carries or node.length == 0:
                 return False
-            if node.length % 2 and carry not in self.taken[node.body]:
+            if node.length is not None and node.length % 2 and carry not in self.taken[node.body]:
                 return False
             reads = node.reads
             return reads[node.constants + carry] is source and reads.count(source) == 1
@@ -208,6 +209,8 @@ class _Sharer:
         if isinstance(node, While):
             # Initial carries are copied to where the final ones will be before anything else.
             carry = node.first + node.writes.index(target)
+            if carry >= len(node.reads):
+                return False
             return node.reads[carry] is source and node.reads.count(source) == 1
         return False
 
@@ -244,7 +247,7 @@ class _Sharer:
 
         By then its initial value has been read; if nobody reads that later, its memory will do.
         """
-        if node.length < 3 or node.length % 2 == 0:
+        if node.length is None or node.length < 3 or node.length % 2 == 0:
             return
         for carry in range(node.carries):
             source = node.reads[node.constants + carry]

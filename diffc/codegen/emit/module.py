@@ -3,22 +3,26 @@
 The entry is `i64 @NAME(ptr inputs, ptr outputs, ptr arena)`, where `inputs` and `outputs` are
 arrays of pointers; it returns the status. Where threads share kernels it has a further argument,
 `i64 threads`: how many may (0: as many as the pool is set to). Every other routine is an internal
-function of its input pointers, output pointers, arena and status slot. Kernels that are equal up to
+function of its input pointers, output pointers, arena and status slot (see `stores` for what else
+lies there). Kernels that are equal up to
 the names of their buffers are one function. Constants are globals of this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffc.codegen.emit.call import ALIGNMENT, Call, copy_bytes
 from diffc.codegen.emit.inlining import is_short
 from diffc.codegen.emit.kernel import write_kernel
 from diffc.codegen.emit.memory import LINE, STATUS_LIMIT
 from diffc.codegen.emit.runs import Run, Table, find_runs
 from diffc.codegen.emit.shares import THREADS_AT
+from diffc.codegen.emit.stores import STATE_WORDS, drop, hand_over, released, start_list
 from diffc.codegen.emit.text import FunctionText, ModuleText
+from diffc.codegen.emit.trips import write_cycle, write_sweep
 from diffc.codegen.loops.failure import stops
 from diffc.codegen.loops.key import kernel_key
 from diffc.codegen.loops.module import (
@@ -40,8 +44,6 @@ from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.errors import InternalError
 
 __all__ = ["emit"]
-
-ALIGNMENT = LINE
 
 #: how bytes other than plain characters are written in a constant
 _ESCAPES = {
@@ -81,24 +83,28 @@ class _Writer:
             ("ptr noalias readonly", "%outputs"),
             ("ptr", "%arena"),
         ]
-        is_shared = self.module.has_shares
+        is_shared, has_stores = self.module.has_shares, self.module.has_stores
         if is_shared:
             parameters.append(("i64", "%threads"))
         fn = self.text.function(name, "i64", parameters, attributes=self.target.attributes)
-        status = fn.value(f"alloca {'[2 x i64]' if is_shared else 'i64'}, align 8")
+        words = STATE_WORDS if has_stores else 2 if is_shared else 1
+        status = fn.value(f"alloca {f'[{words} x i64]' if words > 1 else 'i64'}, align 8")
         fn.store("i64", "0", status, 8)
         if is_shared:
             fn.store("i64", "%threads", fn.gep(status, THREADS_AT), 8)
+        if has_stores:
+            start_list(fn, status)
         first, block = fn.divert([], fn.block)  # the pointers that turn out to be needed
         inputs, outputs = _Pointers(fn, "%inputs", first), _Pointers(fn, "%outputs", first)
-        call = _Call(
+        call = Call(
             fn, inputs, outputs, "%arena", status, True, {"input": "%inputs", "output": "%outputs"}
         )
         self._steps(call, entry.steps, stops(self.module))
+        code = fn.load("i64", status, 8)
+        self._end_stores(call, code)
         following, block = fn.divert(first, block)
         first += following
         fn.block = block
-        code = fn.load("i64", status, 8)
         fn.ret("i64", _number(fn, code) if self.module.messages else code)
         return self.text.text()
 
@@ -124,13 +130,17 @@ class _Writer:
         place = "alwaysinline" if is_short(routine) else "noinline"
         attributes = f"{place} {self.target.attributes}"
         fn = self.text.function(name, "void", parameters, attributes=attributes, internal=True)
-        call = _Call(fn, inputs, outputs, "%arena", "%status", aligned=False)
-        self._steps(call, routine.steps)
+        call = Call(fn, inputs, outputs, "%arena", "%status", aligned=False)
+        if routine.frees:
+            with released(fn, call.status):
+                self._steps(call, routine.steps)
+        else:
+            self._steps(call, routine.steps)
         fn.ret()
         return name
 
     def _steps(
-        self, call: _Call, steps: Sequence[Step], stops_at: frozenset[int] = frozenset()
+        self, call: Call, steps: Sequence[Step], stops_at: frozenset[int] = frozenset()
     ) -> None:
         """Writes the steps; runs of equal ones as loops."""
         names = [
@@ -146,11 +156,11 @@ class _Writer:
                 at = run.stop
                 continue
             if at in stops_at:
-                _stop_on_failure(call)
+                self._stop_on_failure(call)
             self._step(call, steps[at])
             at += 1
 
-    def _function(self, call: _Call, step: Step) -> str | None:
+    def _function(self, call: Call, step: Step) -> str | None:
         """The function that a step calls with one pointer after another, if it does no more."""
         if isinstance(step, Invoke):
             return self._routine(step.routine)
@@ -159,7 +169,7 @@ class _Writer:
         return self._launched(call, step)
 
     def _run(
-        self, call: _Call, run: Run, steps: Sequence[Step], names: Sequence[str | None]
+        self, call: Call, run: Run, steps: Sequence[Step], names: Sequence[str | None]
     ) -> None:
         """A loop that makes the calls of a run."""
         fn = call.fn
@@ -179,7 +189,7 @@ class _Writer:
         self.tables.append(name)
         self._global(name, table.data())
 
-    def _step(self, call: _Call, step: Step) -> None:
+    def _step(self, call: Call, step: Step) -> None:
         if isinstance(step, Launch):
             self._launch(call, step)
         elif isinstance(step, Copy):
@@ -191,20 +201,21 @@ class _Writer:
             self._repeat(call, step)
         elif isinstance(step, Select):
             self._select(call, step)
+        elif isinstance(step, Cycle):
+            write_cycle(call, step, lambda *given: self._invoke(call, *given))
         else:
-            self._cycle(call, step)
+            write_sweep(call, step, lambda *given: self._invoke(call, *given))
 
-    def _copy(self, call: _Call, step: Copy) -> None:
+    def _copy(self, call: Call, step: Copy) -> None:
         if step.target == step.source or not step.nbytes:
             return
-        target, source = call.pointer(step.target), call.pointer(step.source)
-        _copy(call.fn, target, source, step.nbytes)
+        copy_bytes(call.fn, call.pointer(step.target), call.pointer(step.source), step.nbytes)
 
-    def _invoke(self, call: _Call, routine: Routine, pointers: Sequence[str]) -> None:
+    def _invoke(self, call: Call, routine: Routine, pointers: Sequence[str]) -> None:
         arguments = [("ptr", pointer) for pointer in (*pointers, call.status)]
         call.fn.call("void", self._routine(routine), *arguments, declare=False)
 
-    def _launch(self, call: _Call, step: Launch) -> None:
+    def _launch(self, call: Call, step: Launch) -> None:
         pointers = [("ptr", call.pointer(at)) for at in step.addresses]
         pointers.append(("ptr", call.status))
         streamed = self._streamed(call, step)
@@ -225,7 +236,7 @@ class _Writer:
             fn.jump(after)
         fn.label(after)
 
-    def _streamed(self, call: _Call, step: Launch) -> tuple[int, ...]:
+    def _streamed(self, call: Call, step: Launch) -> tuple[int, ...]:
         """The parameters of a kernel that are large results, stored past the caches."""
         least = self.target.stream_bytes
         if not least or not call.aligned or step.aliased:
@@ -238,7 +249,7 @@ class _Writer:
             if buffer in written
         )
 
-    def _launched(self, call: _Call, step: Launch, streamed: tuple[int, ...] = ()) -> str:
+    def _launched(self, call: Call, step: Launch, streamed: tuple[int, ...] = ()) -> str:
         """The function of a kernel on these addresses."""
         alignments = tuple(
             LINE if k in streamed else call.alignment(at, ITEM_BYTES[buffer.dtype])
@@ -272,7 +283,7 @@ class _Writer:
             )
         return known
 
-    def _repeat(self, call: _Call, step: Repeat) -> None:
+    def _repeat(self, call: Call, step: Repeat) -> None:
         """Calls the body in a loop; carries alternate between two places and end in `final`."""
         fn, length = call.fn, step.length
         initial = [call.pointer(at) for at in step.initial]
@@ -282,7 +293,7 @@ class _Writer:
                 raise InternalError("a loop of no steps has to know the sizes of its carries")
             for target, source, nbytes in zip(final, initial, step.carry_bytes, strict=True):
                 if target != source and nbytes:
-                    _copy(fn, target, source, nbytes)
+                    copy_bytes(fn, target, source, nbytes)
             return
         spare = [call.pointer(at) for at in step.spare]
         constants = [call.pointer(at) for at in step.constants]
@@ -303,7 +314,7 @@ class _Writer:
             self._invoke(call, step.routine, [*constants, *read, *moving, *write, *written, arena])
             loop.next = [*write, *other, *write]
 
-    def _select(self, call: _Call, step: Select) -> None:
+    def _select(self, call: Call, step: Select) -> None:
         """Switches to the routine; what is out of range goes to the first or the last one."""
         fn, last = call.fn, len(step.routines) - 1
         pointers = [call.pointer(at) for at in (*step.inputs, *step.outputs)]
@@ -326,84 +337,23 @@ class _Writer:
             fn.jump(after)
         fn.label(after)
 
-    def _cycle(self, call: _Call, step: Cycle) -> None:
-        """Tests and calls the body in turn; carries that alternate swap their two places."""
+    def _end_stores(self, call: Call, code: str) -> None:
+        """Frees all stores, or hands them over to the caller."""
+        if self.module.returns_stores:
+            hand_over(call.fn, call.status, code, call.outputs[self.module.entry.outputs])
+        elif self.module.has_stores:
+            drop(call.fn, call.status)
+
+    def _stop_on_failure(self, call: Call) -> None:
+        """Ends the entry with the status if it is not zero."""
         fn = call.fn
-        final = [call.pointer(at) for at in step.final]
-        spare = [call.pointer(at) for at in step.spare]
-        flag, arena = call.pointer(step.flag), call.pointer(step.arena)
-        test_arena = call.pointer(step.test_arena)
-        for target, source, nbytes in zip(step.final, step.initial, step.carry_bytes, strict=True):
-            self._copy(call, Copy(target, source, nbytes))
-        tests = [call.pointer(at) for at in step.tests]
-        constants = [call.pointer(at) for at in step.constants]
-        moving = [k for k, at in enumerate(step.spare) if at != step.final[k]]
-        head, inside, after = map(fn.fresh_label, ("test", "again", "done"))
-        before = fn.block
-        fn.jump(head)
-        fn.label(head)
-        now, later = list(final), list(spare)
-        latch = fn.fresh_label("latch")
-        for k in moving:
-            now[k], later[k] = fn.fresh("now"), fn.fresh("later")
-            for mine, other, start in ((now[k], later[k], final[k]), (later[k], now[k], spare[k])):
-                fn.emit(f"{mine} = phi ptr [ {start}, %{before} ], [ {other}, %{latch} ]")
-        self._invoke(call, step.test, [*tests, *now, flag, test_arena])
-        is_true = fn.value(f"icmp ne i8 {fn.load('i8', flag, 1)}, 0")
-        is_fine = fn.value(f"icmp eq i64 {fn.load('i64', call.status, 8)}, 0")
-        fn.branch(fn.value(f"and i1 {is_true}, {is_fine}"), inside, after)
-        fn.label(inside)
-        self._invoke(call, step.body, [*constants, *now, *later, arena])
-        fn.jump(latch)
-        fn.label(latch)
-        fn.jump(head)
-        fn.label(after)
-        for k in moving:
-            with fn.when(fn.value(f"icmp ne ptr {now[k]}, {final[k]}")):
-                _copy(fn, final[k], now[k], step.carry_bytes[k])
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What a routine's function knows: its pointers."""
-
-    fn: FunctionText
-    inputs: Sequence[str]
-    outputs: Sequence[str]
-    arena: str
-    status: str
-    aligned: bool
-    arrays: Mapping[str, str] = field(default_factory=dict)
-
-    def pointer(self, at: Address) -> str:
-        """The pointer of an address."""
-        base = {
-            "input": lambda: self.inputs[at.index],
-            "output": lambda: self.outputs[at.index],
-            "arena": lambda: self.arena,
-            "constant": lambda: f"@constant{at.index}",
-        }[at.base]()
-        return self.fn.gep(base, at.offset)
-
-    def alignment(self, at: Address, itemsize: int) -> int:
-        """What is known of the alignment of an address.
-
-        Inputs are the caller's, and so are outputs that live in them; the pointers of a routine
-        other than the entry may move with a loop.
-        """
-        known = at.base == "constant" or (self.aligned and at.base == "arena")
-        return ALIGNMENT if known and at.offset % ALIGNMENT == 0 else itemsize
-
-
-def _stop_on_failure(call: _Call) -> None:
-    """Ends the entry with the status if it is not zero."""
-    fn = call.fn
-    code = fn.load("i64", call.status, 8)
-    stop, go_on = fn.fresh_label("stop"), fn.fresh_label("go")
-    fn.branch(fn.value(f"icmp ne i64 {code}, 0"), stop, go_on)
-    fn.label(stop)
-    fn.ret("i64", _number(fn, code))
-    fn.label(go_on)
+        code = fn.load("i64", call.status, 8)
+        stop, go_on = fn.fresh_label("stop"), fn.fresh_label("go")
+        fn.branch(fn.value(f"icmp ne i64 {code}, 0"), stop, go_on)
+        fn.label(stop)
+        self._end_stores(call, code)
+        fn.ret("i64", _number(fn, code))
+        fn.label(go_on)
 
 
 def _number(fn: FunctionText, code: str) -> str:
@@ -454,14 +404,3 @@ def _addresses(step: Step) -> tuple[Address, ...]:
 
 def _element(fn: FunctionText, array: str, number: int) -> str:
     return fn.load("ptr", fn.index(array, "ptr", number), 8)
-
-
-def _copy(fn: FunctionText, target: str, source: str, nbytes: int) -> None:
-    fn.call(
-        "void",
-        "llvm.memcpy.p0.p0.i64",
-        ("ptr", target),
-        ("ptr", source),
-        ("i64", str(nbytes)),
-        ("i1", "false"),
-    )

@@ -1,9 +1,10 @@
 """Which steps may fail, and whether a run that fails leaves the caller's memory as it was.
 
-A step may fail when a kernel below it checks indices. ``stops`` says where the entry has to look at
-the status: before a step that writes to an input, if something may have failed since. Where one
-step may fail after another one (or itself) has written to an input, looking doesn't help:
-``is_atomic`` is false, and the module has to be allocated in another way.
+A step may fail when a kernel below it checks indices, or when there is no memory for a store.
+``stops`` says where the entry has to look at the status: before a step that writes to an input, if
+something may have failed since. Where one step may fail after another one (or itself) has written
+to an input, looking doesn't help: ``is_atomic`` is false, and the module has to be allocated in
+another way.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from diffc.codegen.loops.module import (
     Routine,
     Select,
     Step,
+    Sweep,
+    routines_of,
 )
 from diffc.codegen.loops.nodes import GatherLoad, Kernel, Scatter
 from diffc.codegen.loops.walk import expressions, operands, statements
@@ -61,7 +64,9 @@ class _Walk:
         self.known: dict[Kernel | Routine, bool] = {}
 
     def can_fail(self, step: Step) -> bool:
-        """Whether a kernel below the step checks indices."""
+        """Whether a kernel below the step checks indices, or the step makes stores."""
+        if takes_memory(step):
+            return True
         below = _below(step)
         stack: list[Kernel | Routine] = list(below)
         while stack:
@@ -71,6 +76,9 @@ class _Walk:
                 continue
             if isinstance(part, Kernel):
                 self.known[part] = _checks(part)
+                continue
+            if any(map(takes_memory, part.steps)):
+                self.known[part] = True
                 continue
             inner = [each for inside in part.steps for each in _below(inside)]
             waiting = [each for each in inner if each not in self.known]
@@ -88,17 +96,14 @@ class _Walk:
         )
 
 
+def takes_memory(step: Step) -> bool:
+    """Whether a step takes memory for stores."""
+    return isinstance(step, Cycle | Sweep) and step.status > 0
+
+
 def _below(step: Step) -> tuple[Kernel | Routine, ...]:
     """The kernel or the routines that a step runs."""
-    return (step.kernel,) if isinstance(step, Launch) else _routines(step)
-
-
-def _routines(step: Step) -> tuple[Routine, ...]:
-    if isinstance(step, Invoke | Repeat):
-        return (step.routine,)
-    if isinstance(step, Select):
-        return step.routines
-    return (step.test, step.body) if isinstance(step, Cycle) else ()
+    return (step.kernel,) if isinstance(step, Launch) else routines_of(step)
 
 
 def _checks(kernel: Kernel) -> bool:
@@ -121,7 +126,7 @@ def _written(step: Step) -> tuple[Address, ...]:
         return step.outputs
     if isinstance(step, Repeat):
         return (*step.spare, *step.final, *(at for at, _ in step.stacked))
-    return (*step.spare, *step.final)
+    return (*step.spare, *step.final, *(at for at, _ in step.stores))
 
 
-__all__ = ["is_atomic", "stops"]
+__all__ = ["is_atomic", "stops", "takes_memory"]

@@ -7,10 +7,14 @@ This is what ``allocate`` makes and ``emit`` reads. A routine is a native functi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal as Choice
 
 from diffc.codegen.loops.nodes import Kernel, Par
+
+#: where the number of a store's rows stands, behind their address
+ROWS_AT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,11 @@ class Cycle:
     """Calls ``body`` for as long as ``test`` writes true, and no error has been met.
 
     Inputs of ``test``: ``tests``, then carries; its output: ``flag``, a byte. Inputs of ``body``:
-    ``constants``, then carries; outputs: carries. First each initial carry is copied to its final
-    place. A carry whose spare place is its final one is updated there; the others alternate
-    between the two places, and end in the final one.
+    ``constants``, then carries; outputs: carries, then a row of each store. First each initial
+    carry is copied to its final place. A carry whose spare place is its final one is updated there;
+    the others alternate between the two places, and end in the final one. ``stores``: where each
+    store is, and bytes of a row; they grow with the trips, in memory of their own. ``status``: what
+    is wrong when there is none. ``grows_by_one``: so that each row ends where its memory does.
     """
 
     test: Routine
@@ -121,20 +127,54 @@ class Cycle:
     flag: Address
     test_arena: Address
     arena: Address
+    stores: tuple[tuple[Address, int], ...] = ()
+    status: int = 0
+    grows_by_one: bool = False
 
 
-Step = Launch | Copy | Invoke | Repeat | Select | Cycle
+@dataclass(frozen=True, slots=True, eq=False)
+class Sweep:
+    """Calls a routine as often as the i64 at ``count`` says (from the last row, if ``reverse``).
+
+    It ends when an error has been met. Inputs: constants, carries, a row of each of ``slices``;
+    outputs: carries, a row of each of ``stores``. Both are (where a store is, bytes of a row).
+    Carries as those of a ``Cycle``. Slices in ``bare`` may be stores that have no memory, of which
+    all rows are zero; ``zeros`` has room for one. ``status``: what is wrong when there is no memory
+    for ``stores``.
+    """
+
+    routine: Routine
+    count: Address
+    reverse: bool
+    constants: tuple[Address, ...]
+    initial: tuple[Address, ...]
+    spare: tuple[Address, ...]
+    final: tuple[Address, ...]
+    carry_bytes: tuple[int, ...]
+    slices: tuple[tuple[Address, int], ...]
+    stores: tuple[tuple[Address, int], ...]
+    bare: frozenset[int]
+    zeros: Address
+    arena: Address
+    status: int
+
+
+Step = Launch | Copy | Invoke | Repeat | Select | Cycle | Sweep
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Routine:
-    """A native function: steps in order. ``arena_bytes`` is what it needs of its arena argument."""
+    """A native function: steps in order. ``arena_bytes`` is what it needs of its arena argument.
+
+    ``frees``: the memory of stores that it makes is of no use after it.
+    """
 
     name: str
     inputs: int
     outputs: int
     arena_bytes: int
     steps: tuple[Step, ...]
+    frees: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,6 +184,9 @@ class Module:
     ``messages[k - 1]`` belongs to status ``k``: text and the user's line.
     ``aliases``: output index -> index of the input in whose memory it lives.
     ``guards``: (offset, nbytes) of each value in the arena, in guard mode.
+    ``returns_stores``: outputs are stores. Their memory goes to the caller, who is told where it is
+    by one more output: the address of a list of blocks, and their number.
+    ``is_guarded``: it is made for guard mode.
     """
 
     entry: Routine
@@ -151,10 +194,23 @@ class Module:
     messages: tuple[tuple[str, str], ...]
     aliases: dict[int, int]
     guards: tuple[tuple[int, int], ...] = ()
+    returns_stores: bool = False
+    is_guarded: bool = False
 
     @property
     def has_shares(self) -> bool:
         """Whether there is a kernel that threads share."""
+        return any(isinstance(s, Launch) and is_shared(s.kernel) for s in self._steps())
+
+    @property
+    def has_stores(self) -> bool:
+        """Whether there is a store."""
+        return self.returns_stores or any(
+            isinstance(s, Sweep) or (isinstance(s, Cycle) and s.stores) for s in self._steps()
+        )
+
+    def _steps(self) -> Iterator[Step]:
+        """The steps of all routines, each routine once."""
         known: set[int] = set()
         stack = [self.entry]
         while stack:
@@ -163,10 +219,8 @@ class Module:
                 continue
             known.add(id(routine))
             for step in routine.steps:
-                if isinstance(step, Launch) and is_shared(step.kernel):
-                    return True
+                yield step
                 stack += routines_of(step)
-        return False
 
 
 def is_shared(kernel: Kernel) -> bool:
@@ -176,7 +230,7 @@ def is_shared(kernel: Kernel) -> bool:
 
 def routines_of(step: Step) -> tuple[Routine, ...]:
     """The routines that a step calls."""
-    if isinstance(step, Invoke | Repeat):
+    if isinstance(step, Invoke | Repeat | Sweep):
         return (step.routine,)
     if isinstance(step, Select):
         return step.routines
