@@ -50,8 +50,8 @@ class Paths(Generic[T]):
             found = self._found[key] = make()
             if len(self._found) > MOST_PATHS:
                 self._found.popitem(last=False)
-        else:
-            self._found.move_to_end(key)
+        else:  # the latest again; another thread may just have forgotten it
+            self._found[key] = self._found.pop(key, found)
         return found
 
 

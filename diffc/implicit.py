@@ -9,19 +9,20 @@ direction, forward or backward.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy
 
 from diffc import linearized, tree
 from diffc.control import while_loop
+from diffc.control.outside import run_outside
 from diffc.control.region import (
     flat,
     need_function,
     operand_of,
     refuse_writes,
     region_of,
-    run_outside,
     trace_region,
 )
 from diffc.custom import CustomJvp
@@ -85,9 +86,8 @@ def root(
         need_function(solve, "the solver of root")
         method = solve
     if not active():
-        return run_outside(
-            lambda x0: root(f, x0, method, linear=linear, symmetric=symmetric), f, x0
-        )
+        call = partial(root, solve=method, linear=linear, symmetric=symmetric)
+        return run_outside(call, [f], x0)
     return _implicit(f, x0, method, linear, symmetric, "root", lambda f: f)
 
 
@@ -119,7 +119,7 @@ def fixed_point(
         need_function(solve, "the solver of fixed_point")
         method = solve
     if not active():
-        return run_outside(lambda x0: fixed_point(f, x0, method, linear=linear), f, x0)
+        return run_outside(partial(fixed_point, solve=method, linear=linear), [f], x0)
 
     def gap(f: Function) -> Function:
         return lambda x: tree.map(lambda a, b: a - b, x, f(x))
@@ -154,9 +154,8 @@ def argmin(
     if solve is not None:
         need_function(solve, "the solver of argmin")
     if not active():
-        return run_outside(
-            lambda x0: argmin(f, x0, solve, linear=linear, tol=tol, max_steps=max_steps), f, x0
-        )
+        call = partial(argmin, solve=solve, linear=linear, tol=tol, max_steps=max_steps)
+        return run_outside(call, [f], x0)
 
     def method(f: Function, x0: Any) -> Any:
         return descend(f, x0, tol=tol, max_steps=max_steps) if solve is None else solve(f, x0)

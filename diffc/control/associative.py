@@ -7,10 +7,12 @@ of the pairs gives every second result, and one more combination gives the other
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from diffc import tree
-from diffc.control.region import VALUE, Function, flat, need_arguments, need_function, run_outside
+from diffc.control.outside import run_outside
+from diffc.control.region import VALUE, Function, flat, need_arguments, need_function
 from diffc.errors import ShapeError, UsageError
 from diffc.leaves import abstract_leaf
 from diffc.trace import Tracer, active, emit, line
@@ -44,10 +46,8 @@ def associative_scan(
     need_arguments(function, 2, "the function of associative_scan", "two pytrees like elems")
     leaves, structure = flat(elems, "elems")
     if not active():
-        run = lambda elems: associative_scan(  # noqa: E731  # what is compiled outside a trace
-            function, elems, reverse=reverse, axis=axis
-        )
-        return run_outside(run, function, elems)
+        call = partial(associative_scan, reverse=reverse, axis=axis)
+        return run_outside(call, [function], elems)
     arrays = [_as_tracer(leaf) for leaf in leaves]
     if not arrays:
         return elems

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffc import tree
+from diffc.control.outside import run_outside
 from diffc.control.region import (
     VALUE,
     Function,
@@ -20,7 +21,6 @@ from diffc.control.region import (
     refuse_writes,
     region_of,
     results_of,
-    run_outside,
     trace_region,
     united,
 )
@@ -74,8 +74,11 @@ def cond(pred: Any, true_fun: Function, false_fun: Function, *operands: Any) -> 
         need_operands(function, f"the {name} branch of cond", operands)
     leaf = as_leaf(pred, "the predicate of cond")
     if not active():
-        run = lambda pred, *operands: cond(pred, true_fun, false_fun, *operands)  # noqa: E731  # what is compiled outside a trace
-        return run_outside(run, true_fun, pred, *operands)
+
+        def chosen(true_fun: Function, false_fun: Function, pred: Any, *operands: Any) -> Any:
+            return cond(pred, true_fun, false_fun, *operands)
+
+        return run_outside(chosen, [true_fun, false_fun], pred, *operands)
     found = abstract_leaf(leaf, "the predicate of cond").aval
     if found is not aval("bool"):
         raise DtypeError(
@@ -120,8 +123,12 @@ def switch(index: Any, branches: Sequence[Function], *operands: Any) -> Any:
         need_operands(function, f"branch {k} of switch", operands)
     leaf = as_leaf(index, "the index of switch")
     if not active():
-        run = lambda index, *operands: switch(index, functions, *operands)  # noqa: E731  # what is compiled outside a trace
-        return run_outside(run, functions[0], index, *operands)
+        count = len(functions)
+
+        def one_of(*given: Any) -> Any:
+            return switch(given[count], given[:count], *given[count + 1 :])
+
+        return run_outside(one_of, functions, index, *operands)
     found = abstract_leaf(leaf, "the index of switch").aval
     if found.shape or kind_of(found) != "int":
         raise DtypeError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffc.control.outside import run_outside
 from diffc.control.region import (
     Carry,
     Function,
     flat,
     need_arguments,
     need_function,
-    run_outside,
     trace_region,
 )
 from diffc.control.scan import emit_scan, length_of
@@ -43,7 +43,7 @@ def map(function: Function, xs: Any) -> Any:
     need_arguments(function, 1, "the function of map", "one slice of xs, a pytree like xs")
     slices, xs_tree = flat(xs, "xs")
     if not active():
-        return run_outside(lambda xs: map(function, xs), function, xs)
+        return run_outside(map, [function], xs)
     steps = length_of(slices, xs_tree.paths("xs"), None, "map")
     rows = [abstract_leaf(x).aval for x in slices]
     ones = [Abstract(a.with_shape(a.shape[1:]), scalar=a.ndim == 1) for a in rows]

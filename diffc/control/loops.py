@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import operator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from diffc.control.outside import run_outside
 from diffc.control.region import (
     Carry,
     Function,
@@ -18,7 +20,6 @@ from diffc.control.region import (
     refuse_writes,
     region_of,
     results_of,
-    run_outside,
     settle,
     trace_region,
 )
@@ -80,8 +81,8 @@ def while_loop(
     store = _checked(store, slots, "while_loop")
     leaves, structure = flat(init, "init")
     if not active():
-        run = lambda init: while_loop(cond_fun, body_fun, init, slots=slots, store=store)  # noqa: E731  # what is compiled outside a trace
-        return run_outside(run, body_fun, init)
+        call = partial(while_loop, slots=slots, store=store)
+        return run_outside(call, [cond_fun, body_fun], init)
     carry = Carry(leaves, structure)
 
     def trace(given: list[Abstract]) -> Traced:
@@ -205,12 +206,12 @@ def fori_loop(
     if not active():
         static = isinstance(lower, int) and isinstance(upper, int)
         if static:
-            run = lambda init: fori_loop(lower, upper, body_fun, init)  # noqa: E731  # what is compiled outside a trace
-            return run_outside(run, body_fun, init)
-        traced = lambda lower, upper, init: fori_loop(  # noqa: E731  # what is compiled outside a trace
-            lower, upper, body_fun, init, slots=slots, store=store
-        )
-        return run_outside(traced, body_fun, lower, upper, init)
+            return run_outside(lambda f, init: fori_loop(lower, upper, f, init), [body_fun], init)
+
+        def counted(f: Function, lower: Any, upper: Any, init: Any) -> Any:
+            return fori_loop(lower, upper, f, init, slots=slots, store=store)
+
+        return run_outside(counted, [body_fun], lower, upper, init)
     carry = Carry([lower, *leaves], structure, own=("i",))
 
     def run_body(i: Any, *found: Tracer) -> Any:

@@ -17,11 +17,9 @@ from diffc import tree
 from diffc.errors import ShapeError, UsageError
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Graph, Literal, Operand, literal
-from diffc.jitted import Jitted
 from diffc.leaves import abstract_leaf, as_leaves, identifier
 from diffc.ops.registry import find
 from diffc.trace import Abstract, Captured, Traced, Tracer, emit, line, trace_flat
-from diffc.trace.kinks import adopted
 from diffc.trace.run import name_of
 
 Function = Callable[..., Any]
@@ -30,14 +28,6 @@ Function = Callable[..., Any]
 _ATTEMPTS = 8
 #: Python's numbers, from narrow to wide
 _KINDS = ("bool", "int", "float")
-
-
-def run_outside(function: Function, origin: Function, *args: Any) -> Any:
-    """Runs control flow that is used outside any trace: compiled for just this call."""
-    run = Jitted(function)
-    run.origin = getattr(origin, "origin", origin)
-    with adopted():
-        return run.call(*args)
 
 
 #: what the leaves of carries, operands and results are, in messages

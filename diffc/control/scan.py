@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from diffc import tree
+from diffc.control.outside import run_outside
 from diffc.control.region import (
     Carry,
     Function,
@@ -17,7 +19,6 @@ from diffc.control.region import (
     operand_of,
     region_of,
     results_of,
-    run_outside,
     settle,
     trace_region,
 )
@@ -63,8 +64,8 @@ def scan(
     leaves, carry_tree = flat(init, "init")
     slices, xs_tree = flat(xs, "xs")
     if not active():
-        run = lambda init, xs: scan(function, init, xs, length, reverse)  # noqa: E731  # what is compiled outside a trace
-        return run_outside(run, function, init, xs)  # type: ignore[no-any-return]  # a pair
+        call = partial(scan, length=length, reverse=reverse)
+        return run_outside(call, [function], init, xs)  # type: ignore[no-any-return]  # a pair
     carry = Carry(leaves, carry_tree)
     steps = length_of(slices, xs_tree.paths("xs"), length, "scan")
     rows = [abstract_leaf(x).aval for x in slices]

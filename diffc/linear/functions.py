@@ -8,11 +8,12 @@ raises ``LinAlgError``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy
 
-from diffc.control.region import run_outside
+from diffc.control.outside import run_outside
 from diffc.custom import CustomJvp
 from diffc.errors import DtypeError, ShapeError
 from diffc.linear import elimination
@@ -264,9 +265,5 @@ def triangular_solve(a: Any, b: Any, *, lower: bool = True, unit: bool = False) 
         array([1., 2.])
     """
     if not active():
-
-        def run(a: Any, b: Any) -> Any:
-            return triangular(a, b, lower, unit)
-
-        return run_outside(run, triangular, a, b)
+        return run_outside(partial(triangular, lower=lower, unit=unit), [], a, b)
     return triangular(a, b, lower, unit)

@@ -7,16 +7,17 @@ it closes over (factors, preconditioners) becomes an operand of the op ``linear_
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from diffc import tree
+from diffc.control.outside import run_outside
 from diffc.control.region import (
     flat,
     need_function,
     operand_of,
     refuse_writes,
     region_of,
-    run_outside,
     trace_region,
 )
 from diffc.errors import DtypeError, ShapeError, UsageError
@@ -74,13 +75,10 @@ def linear_solve(
             hint=f"use one of {', '.join(METHODS)}, or a function solve(matvec, b)",
         )
     if not active():
-
-        def run(b: Any) -> Any:
-            return linear_solve(
-                matvec, b, method, transpose_solve=transpose_solve, symmetric=symmetric
-            )
-
-        return run_outside(run, matvec, b)
+        call = partial(
+            linear_solve, solve=method, transpose_solve=transpose_solve, symmetric=symmetric
+        )
+        return run_outside(call, [matvec], b)
     system = _System(matvec, b)
     forward = system.region(method, matvec)
     if symmetric:

@@ -65,7 +65,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "concrete": (*_CALLS, "jitted"),
     "gradient": (*_CALLS, "jitted", *_VALUES),
     "linearized": (*_CALLS, "jitted", *_VALUES, "gradient"),
-    "control": (*_CALLS, "jitted"),
+    "control": (*_CALLS, "concrete"),
     "random": ("ops", "trace"),
     "transformed": (*_CALLS, "jitted", "concrete", "gradient"),
     "vectorized": (*_CALLS, "jitted", "transformed"),
