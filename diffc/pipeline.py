@@ -19,7 +19,8 @@ from diffc.codegen.emit.module import emit
 from diffc.codegen.loops.module import Module
 from diffc.codegen.loops.nodes import Kernel as LoopKernel
 from diffc.codegen.loops.text import print_kernel
-from diffc.codegen.lower import Messages, lower
+from diffc.codegen.lower import Messages, coalesce, lower
+from diffc.codegen.slabs import join
 from diffc.codegen.targets import Target
 from diffc.codegen.tile import tile
 from diffc.errors import DiffcError, InternalError, UsageError
@@ -211,7 +212,7 @@ def _run(
     yield "plan", program, clock.seconds, lambda: print_program(program)
     messages = Messages()
     with clock("lower"):
-        lowered = _lower_all(program, messages)
+        program, lowered = _lower_all(program, messages, target)
     yield "lower", lowered, clock.seconds, lambda: _print_kernels(lowered)
     with clock("tile"):
         tiled = _tile_all(lowered, target)
@@ -288,8 +289,10 @@ def _programs(program: Program) -> list[Program]:
     return list(found.values())
 
 
-def _lower_all(program: Program, messages: Messages) -> dict[Kernel, LoopKernel]:
-    """Lowers every kernel; equal kernel graphs once."""
+def _lower_all(
+    program: Program, messages: Messages, target: Target
+) -> tuple[Program, dict[Kernel, LoopKernel]]:
+    """Lowers every kernel, equal kernel graphs once, and joins those that run together."""
     lowered: dict[Kernel, LoopKernel] = {}
     known: dict[tuple[Any, ...], LoopKernel] = {}
     for current in _programs(program):
@@ -300,9 +303,12 @@ def _lower_all(program: Program, messages: Messages) -> dict[Kernel, LoopKernel]
                 key = structural_key(node.graph), lines  # a message names one line
                 if key not in known:
                     name = f"k{len(known)}_{node.graph.name}"
-                    known[key] = lower(node.graph, name, messages)
+                    known[key] = lower(node.graph, name, messages, is_whole=False)
                 lowered[node] = known[key]
-    return lowered
+    joined, lowered = join(program, lowered, target)
+    kernels = {node for p in _programs(joined) for node in p.nodes if isinstance(node, Kernel)}
+    whole = {id(nest): coalesce(nest) for node, nest in lowered.items() if node in kernels}
+    return joined, {node: whole[id(nest)] for node, nest in lowered.items() if node in kernels}
 
 
 def _tile_all(lowered: Mapping[Kernel, LoopKernel], target: Target) -> dict[Kernel, LoopKernel]:

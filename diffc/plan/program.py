@@ -31,12 +31,16 @@ class Buffer:
 
 @dataclass(slots=True, eq=False)
 class Kernel:
-    """A fused group: ``graph``'s inputs are read from ``reads``, its outputs go to ``writes``."""
+    """A fused group: ``graph``'s inputs are read from ``reads``, its outputs go to ``writes``.
+
+    ``parts``: the kernels of which it is made, where it is made of several (``codegen.slabs``).
+    """
 
     graph: Graph
     reads: tuple[Buffer, ...]
     writes: tuple[Buffer, ...]
     loc: Location | None = None
+    parts: tuple[Kernel, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -146,6 +150,18 @@ class Program:
     nodes: tuple[Node, ...]
     donated: dict[int, int] = field(default_factory=dict)
     offered: dict[int, int] = field(default_factory=dict)
+
+
+def reads_of(node: Node) -> tuple[Buffer, ...]:
+    """What a node reads."""
+    if isinstance(node, Copy):
+        return (node.source,)
+    return () if isinstance(node, Fill) else node.reads
+
+
+def writes_of(node: Node) -> tuple[Buffer, ...]:
+    """What a node writes."""
+    return (node.target,) if isinstance(node, Copy | Fill) else node.writes
 
 
 def programs_of(node: Node) -> tuple[Program, ...]:

@@ -110,7 +110,7 @@ work:
   %begin = call i64 @border(i64 %n, i64 %k, i64 %count)
   %end = call i64 @border(i64 %n, i64 %k1, i64 %count)
   %start = call i64 @clock()
-  call void %function(ptr %context, i64 %begin, i64 %end)
+  call void %function(ptr %context, i64 %begin, i64 %end, i64 %party)
   %stop = call i64 @clock()
   %took = sub i64 %stop, %start
   %least3 = call i64 @llvm.umin.i64(i64 %least2, i64 %took)
@@ -144,15 +144,15 @@ share:
   %at = phi i64 [0, %entry], [%stop, %share]
   %far = add i64 %at, %step
   %stop = call i64 @llvm.umin.i64(i64 %far, i64 %units)
-  call void %function(ptr %context, i64 %at, i64 %stop)
+  call void %function(ptr %context, i64 %at, i64 %stop, i64 0)
   %is_more = icmp ult i64 %stop, %units
   br i1 %is_more, label %share, label %nothing
 nothing:
   ret void
 }
 
-; Runs %function(%context, begin, end) over shares of all units, by several threads where the setting
-; and %limit (0: none) allow it. The %site says how many units there are, the least and the most of a
+; Runs %function(%context, begin, end, party) over shares of all units, by several threads where the
+; setting and %limit (0: none) allow it; the party is 0 in the thread that calls. The %site says how many units there are, the least and the most of a
 ; share (0: any number), and keeps what is learnt about it. Returns when all is done. Called within a
 ; region, or while another thread has one, it runs alone.
 define void @{PARALLEL_FOR}(ptr %function, ptr %context, ptr %site, i64 %limit) nounwind {

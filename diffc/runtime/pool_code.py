@@ -29,7 +29,8 @@ PARALLEL_FOR = "diffc_parallel_for"
 MAX_THREADS = 64
 #: Chunks for each thread, where the work is enough for that many.
 CHUNKS = 4
-STACK_BYTES = 1 << 20
+#: Of a worker; only what is touched takes memory.
+STACK_BYTES = 8 << 20
 #: Spinning threads yield their core at each step that has these bits.
 YIELD_MASK = 63
 #: Short regions run alone now and then, so that it is known how long that takes: many in a row,

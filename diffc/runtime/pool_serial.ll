@@ -14,7 +14,7 @@ share:
   %far = add i64 %at, %step
   %is_less = icmp ult i64 %far, %units
   %stop = select i1 %is_less, i64 %far, i64 %units
-  call void %function(ptr %context, i64 %at, i64 %stop)
+  call void %function(ptr %context, i64 %at, i64 %stop, i64 0)
   %is_more = icmp ult i64 %stop, %units
   br i1 %is_more, label %share, label %nothing
 nothing:

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 import diffc.ops  # noqa: F401  (fills the registry)
 from diffc.codegen.allocate import allocate
-from diffc.codegen.allocate.overlap import can_overwrite
 from diffc.codegen.allocate.place import Block, most_alive, place, place_guarded
 from diffc.codegen.loops.module import Launch, Repeat
 from diffc.codegen.loops.nodes import Sweep
+from diffc.codegen.loops.overlap import can_overwrite
 from diffc.codegen.lower import Messages, lower
 from diffc.errors import InternalError
 from diffc.ir.aval import aval

@@ -51,6 +51,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "codegen.loops": ("ir", "codegen.targets"),
     "codegen.lower": ("ir", "ops", "plan", "codegen.loops"),
     "codegen.tile": ("ir.index", "codegen.loops", "codegen.targets"),
+    "codegen.slabs": ("ir", "plan", "codegen.loops", "codegen.targets", "codegen.tile"),
     "codegen.emit": ("ir.index", "codegen.loops", "codegen.targets"),
     "codegen": ("ir", "ops", "plan"),
     "codegen.allocate": ("ir", "plan", "codegen.loops", "codegen.lower", "codegen.targets"),

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from diffc.codegen.allocate.memory import Entry, Memory
-from diffc.codegen.allocate.overlap import Overlap, without_copies
 from diffc.codegen.allocate.place import Block, most_alive, place, place_guarded, round_up
 from diffc.codegen.allocate.share import Sharing, Slot, nbytes_of, share
 from diffc.codegen.loops.failure import takes_memory
@@ -28,6 +27,7 @@ from diffc.codegen.loops.module import (
 from diffc.codegen.loops.nodes import Buffer as Param
 from diffc.codegen.loops.nodes import Const, Par, Store, Vector
 from diffc.codegen.loops.nodes import Kernel as LoopKernel
+from diffc.codegen.loops.overlap import Overlap, without_copies
 from diffc.codegen.loops.scratch import scratch_in_arena
 from diffc.codegen.lower.messages import Messages
 from diffc.codegen.targets import ITEM_BYTES

@@ -10,12 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal as Choice
 
-from diffc.codegen.allocate.overlap import Overlap
 from diffc.codegen.loops.module import Address
 from diffc.codegen.loops.nodes import Buffer as Param
 from diffc.codegen.loops.nodes import Kernel as LoopKernel
+from diffc.codegen.loops.overlap import Overlap
 from diffc.errors import InternalError
-from diffc.plan.program import Branch, Buffer, Copy, Fill, Kernel, Loop, Node, Program, While
+from diffc.plan.program import (
+    Branch,
+    Buffer,
+    Copy,
+    Kernel,
+    Loop,
+    Node,
+    Program,
+    While,
+    reads_of,
+    writes_of,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -59,18 +70,6 @@ def nbytes_of(buffer: Buffer) -> int:
     nbytes = buffer.aval.nbytes
     assert isinstance(nbytes, int), f"the size of {buffer.name}: {buffer.aval} is not known"
     return nbytes
-
-
-def reads_of(node: Node) -> tuple[Buffer, ...]:
-    """What a node reads."""
-    if isinstance(node, Copy):
-        return (node.source,)
-    return () if isinstance(node, Fill) else node.reads
-
-
-def writes_of(node: Node) -> tuple[Buffer, ...]:
-    """What a node writes."""
-    return (node.target,) if isinstance(node, Copy | Fill) else node.writes
 
 
 def share(

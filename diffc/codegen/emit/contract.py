@@ -50,7 +50,7 @@ from diffc.codegen.loops.contraction import (
     row_tiles,
 )
 from diffc.codegen.loops.nodes import Buffer, Par, Split
-from diffc.codegen.loops.scratch import private_scratch
+from diffc.codegen.loops.scratch import lent_scratch, private_scratch
 from diffc.codegen.loops.walk import stored
 from diffc.codegen.targets import ITEM_BYTES
 from diffc.errors import InternalError
@@ -189,20 +189,25 @@ class _Job:
         assert split is not None, "threads share this contraction"
         if over == "pack":
             split = Split("columns", split.pack)
-            passed, private = [self.c.rhs.buffer, self._panel("rhs")], []
+            passed = [self.c.rhs.buffer, self._panel("rhs")]
+            private: list[Buffer] = []
+            lent: list[Buffer] = []
         else:
             names = {panel_name(self.c.target, what) for what in ("lhs", "rhs", "sums")}
             used = {*self.epilogue.buffers, self.c.lhs.buffer, self.c.rhs.buffer}
-            private = private_scratch(self.writer.kernel, self.par)
+            lent = lent_scratch(self.writer.kernel, self.par)
+            own = private_scratch(self.writer.kernel, self.par)
+            private = [buffer for buffer in own if buffer not in lent]
             passed = [
                 buffer
                 for buffer in self.writer.frame.pointers
-                if buffer in used or (buffer.mode == "scratch" and buffer.name in names)
+                if buffer not in private
+                and (buffer in used or (buffer.mode == "scratch" and buffer.name in names))
             ]
         vars = list(self.values)
         values = [("ptr", lhs), ("ptr", rhs), *(("i64", self.values[var]) for var in vars)]
         values += [("i64", text) for text in more]
-        with part(self.writer, passed, values, units, split, private) as inside:
+        with part(self.writer, passed, values, units, split, private, lent) as inside:
             left, right, *rest = inside.values
             known = dict(zip(vars, rest, strict=False))
             epilogue = Epilogue(inside.writer, self.c)

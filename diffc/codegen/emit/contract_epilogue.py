@@ -7,9 +7,10 @@ follow the sums in registers; large ones read them from memory, in a loop over r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from diffc.codegen.emit.contract_numbers import Numbers, load_lanes
@@ -96,7 +97,8 @@ class Epilogue:
             buffers[store.buffer] = None
             seen(*store.indices, *(cond.expr for cond in store.guard))
             self.size += 1
-        for node in expressions(store.value for store in self.c.stores):
+        begun = () if self.c.start is None else (self.c.start,)
+        for node in expressions((*(store.value for store in self.c.stores), *begun)):
             if isinstance(node, Load | GatherLoad):
                 buffers[node.buffer] = None
                 seen(*(index for index in node.indices if isinstance(index, Dim)))
@@ -116,8 +118,8 @@ class Epilogue:
         return accumulator(self.c.target.dtype)
 
     def is_small(self, rows: int, vectors: int) -> bool:
-        """Whether the stores may follow the sums of a tile in registers."""
-        return rows * vectors * self.size <= INLINE_NODES
+        """Whether the stores may follow the sums of a tile in registers: if these go on, always."""
+        return self.c.start is not None or rows * vectors * self.size <= INLINE_NODES
 
     # --- the interface of functions with the stores inside
 
@@ -151,23 +153,40 @@ class Epilogue:
         first = Var("first", extent_of(self.c.row))
         writer.frame.bind(first, "%row")
         rows = [self._moved({self.c.row: first + row}) for row in range(len(sums))]
-        for vector in range(-(-columns // lanes)):
-            active = min(lanes, columns - vector * lanes)
-            base = fn.value(f"add nuw nsw i64 %column, {vector * lanes}") if vector else "%column"
+        for vector, (base, active) in enumerate(self._vectors(fn, lanes, columns)):
             with self._lanes(writer, base, lanes, active):
                 for row, stores in enumerate(rows):
                     with writer.frame.level(stores=stored(stores)):
                         self._run(writer, numbers, sums[row][vector], stores)
 
+    def begun(self, numbers: Numbers, rows: int, columns: int) -> list[str]:
+        """The sums with which those of a tile go on, row by row."""
+        fn, lanes = numbers.fn, numbers.lanes
+        begun = self.c.start
+        assert begun is not None, "these sums start at 0"
+        writer = self._inside(fn)
+        first = Var("first", extent_of(self.c.row))
+        writer.frame.bind(first, "%row")
+        starts = [
+            rewrite((begun,), *_along({self.c.row: first + row}))[id(begun)] for row in range(rows)
+        ]
+        found: list[list[str]] = [[] for _ in starts]
+        for base, active in self._vectors(fn, lanes, columns):
+            with self._lanes(writer, base, lanes, active):
+                for texts, start in zip(found, starts, strict=True):
+                    texts.append(writer.evaluator.vector(start))
+        return [text for texts in found for text in texts]
+
+    def _vectors(self, fn: FunctionText, lanes: int, columns: int) -> Iterator[tuple[str, int]]:
+        """The first column of each vector of a tile, and how many lanes of it count."""
+        for vector in range(-(-columns // lanes)):
+            base = fn.value(f"add nuw nsw i64 %column, {vector * lanes}") if vector else "%column"
+            yield base, min(lanes, columns - vector * lanes)
+
     def _moved(self, mapping: Mapping[Var, Dim]) -> tuple[Store, ...]:
-        def on_index(index: Dim) -> Dim:
-            return substitute(index, mapping)
-
-        def on_guard(guard: Guard) -> Guard:
-            return guard.substitute(mapping)
-
-        known = rewrite((store.value for store in self.c.stores), on_index, on_guard)
-        moved = [map_statement(store, on_index, on_guard, known) for store in self.c.stores]
+        at = _along(mapping)
+        known = rewrite((store.value for store in self.c.stores), *at)
+        moved = [map_statement(store, *at, known) for store in self.c.stores]
         return tuple(store for store in moved if isinstance(store, Store))
 
     @contextmanager
@@ -238,3 +257,10 @@ class Epilogue:
             pointer = fn.index(at, numbers.scalar, offset)
             total = load_lanes(fn, numbers.dtype, lanes, pointer, lanes)
             self._run(writer, numbers, total, self.c.stores)
+
+
+def _along(
+    mapping: Mapping[Var, Dim],
+) -> tuple[Callable[[Dim], Dim], Callable[[Guard], Guard]]:
+    """What becomes of indices and guards where variables are replaced."""
+    return partial(substitute, mapping=mapping), lambda guard: guard.substitute(mapping)

@@ -80,7 +80,8 @@ class Tiles:
     def register(self, height: int, columns: int, *, has_sums: bool, is_inline: bool) -> str:
         """A register tile; returns the function's name.
 
-        Parameters: pointers to lhs and rhs; to the old sums if `has_sums` (else they start at 0);
+        Parameters: pointers to lhs and rhs; to the old sums if `has_sums` (else they start at 0, or
+        where the contraction says);
         to the new sums unless `is_inline` (rows of whole vectors, one after the other); trips and
         single steps of the inner loop where that is a parameter; those of the epilogue if
         `is_inline`.
@@ -99,6 +100,8 @@ class Tiles:
         if has_sums:
             places = [fn.gep("%old", number * nbytes) for number in range(height * width)]
             sums = [load_lanes(fn, numbers.dtype, lanes, place, lanes) for place in places]
+        elif self.epilogue.c.start is not None:
+            sums = self.epilogue.begun(numbers, height, columns)
         step = self._register_step(numbers, height, actives)
         running = Running(sums, "%lhs", "%rhs")
         self._nest(numbers, 0, running, lambda at: self._inner(numbers, self.levels[-1], at, step))

@@ -92,7 +92,8 @@ def write_contract(writer: KernelWriter, stmt: Contract) -> None:
         product = ops.apply("mul", dtype, (dtype,) * 2, operands[:2])
         return [ops.apply("add", dtype, (dtype,) * 2, [product, carried[0]])]
 
-    start = [(kind, ops.literal(0, dtype))]
+    begun = ops.literal(0, dtype) if stmt.start is None else evaluator.vector(stmt.start)
+    start = [(kind, begun)]
     result = start[0][1]
     if all(_extent(var) for var in stmt.vars):
         result = _nest(writer, stmt.vars, start, term)[0]

@@ -3,7 +3,8 @@
 A *part* is a function of its own: pointers, values, and the units `begin` ... `end - 1` that it
 computes (one at least). What calls it writes pointers and values to a context on its stack and
 hands both to the pool, which runs shares in any threads, or all of them in this one. There is one
-copy of the code, whatever the number of threads. Scratch that is private lies on the part's stack.
+copy of the code, whatever the number of threads. Scratch that is private lies on the part's stack;
+what is lent lies there in helpers only, the caller has it in the arena.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from diffc.codegen.emit.frame import Frame, Value, is_literal
 from diffc.codegen.emit.registers import register
 from diffc.codegen.emit.text import FunctionText
 from diffc.codegen.loops.nodes import Buffer, Par, Scalar, Split
-from diffc.codegen.loops.scratch import nbytes_of, private_scratch, scratch_of
+from diffc.codegen.loops.scratch import lent_scratch, nbytes_of, private_scratch, scratch_of
 from diffc.codegen.loops.walk import buffers, expressions, operands, statements
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def part_of_nest(writer: KernelWriter, stmt: Par, units: int) -> Iterator[Part]:
     """A part that runs units of a nest which stands directly in the kernel."""
     assert stmt.split is not None
     used = buffers((stmt,)) | set(scratch_of(writer.kernel, stmt))
-    private = private_scratch(writer.kernel, stmt)
+    lent = lent_scratch(writer.kernel, stmt)
+    private = [b for b in private_scratch(writer.kernel, stmt) if b not in lent]
     passed = [b for b in writer.frame.pointers if b in used and b not in private]
     names: dict[str, Scalar] = {}
     for inner in statements((stmt,)):
@@ -69,7 +71,7 @@ def part_of_nest(writer: KernelWriter, stmt: Par, units: int) -> Iterator[Part]:
     scalars = [writer.frame.bound.scalars[name][0].text for name in names]
     kinds = [register(scalar.dtype) for scalar in names.values()]
     values = list(zip(kinds, scalars, strict=True))
-    with part(writer, passed, values, units, stmt.split, private) as inside:
+    with part(writer, passed, values, units, stmt.split, private, lent) as inside:
         for name, text in zip(names, inside.values, strict=True):
             inside.writer.frame.bind_scalar(name, Value(text))
         yield inside
@@ -83,6 +85,7 @@ def part(
     units: int,
     split: Split,
     private: Iterable[Buffer] = (),
+    lent: Iterable[Buffer] = (),
 ) -> Iterator[Part]:
     """Writes a part, and behind it the call that runs all its units.
 
@@ -93,6 +96,7 @@ def part(
         units: The number of units.
         split: Says how large shares may be.
         private: Scratch of its own.
+        lent: Those of the buffers that are scratch of its own in helpers.
     """
     outer = writer.frame.fn
     module, target = outer.module, writer.frame.target
@@ -106,6 +110,7 @@ def part(
     ]
     parameters += [(kind, inner[text]) for kind, text in fresh]
     parameters += [("ptr noalias", "%status"), ("i64", "%begin"), ("i64", "%end")]
+    parameters.append(("i64", "%party"))
     signature = ", ".join(f"{kind} {name}" for kind, name in parameters)
     fn = FunctionText(
         module, f"define internal void @SELF({signature}) noinline {target.attributes} {{"
@@ -113,6 +118,8 @@ def part(
     pointers = {buffer: f"%p{number}" for number, buffer in enumerate(known)}
     for buffer in private:
         pointers[buffer] = fn.value(f"alloca [{max(1, nbytes_of(buffer))} x i8], align 64")
+    for buffer in lent:
+        pointers[buffer] = _lent(fn, pointers[buffer], nbytes_of(buffer))
     made = writer.inside(Frame(fn, target, pointers))
     yield Part(made, [inner.get(text, text) for _, text in values], "%begin", "%end")
     made.memory.finish()
@@ -122,15 +129,24 @@ def part(
     _launch(writer, trampoline, arguments, units, split)
 
 
+def _lent(fn: FunctionText, pointer: str, nbytes: int) -> str:
+    """What the caller lends, or as much on the stack of a helper."""
+    is_caller = fn.value("icmp eq i64 %party, 0")
+    size = fn.value(f"select i1 {is_caller}, i64 0, i64 {nbytes}")
+    own = fn.value(f"alloca i8, i64 {size}, align 64")
+    return fn.value(f"select i1 {is_caller}, ptr {pointer}, ptr {own}")
+
+
 def _trampoline(name: str, arguments: Values) -> str:
     """The function that the pool calls: it reads the context."""
-    lines = ["define internal void @SELF(ptr %context, i64 %begin, i64 %end) nounwind {"]
+    units = ["i64 %begin", "i64 %end", "i64 %party"]
+    lines = [f"define internal void @SELF(ptr %context, {', '.join(units)}) nounwind {{"]
     passed: list[str] = []
     for number, (kind, _) in enumerate(arguments):
         lines.append(f"  %at{number} = getelementptr i8, ptr %context, i64 {number * WORD}")
         lines.append(f"  %a{number} = load {kind}, ptr %at{number}, align {WORD}")
         passed.append(f"{kind} %a{number}")
-    listed = ", ".join([*passed, "i64 %begin", "i64 %end"])
+    listed = ", ".join([*passed, *units])
     return "\n".join([*lines, f"  call void @{name}({listed})", "  ret void", "}"])
 
 

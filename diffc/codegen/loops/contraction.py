@@ -70,6 +70,7 @@ class Contraction:
         rhs: The operand by columns.
         stores: What is done with the sum.
         how: Sizes.
+        start: The sum so far, with which it goes on; None: zero.
     """
 
     outer: tuple[Var, ...]
@@ -81,6 +82,7 @@ class Contraction:
     rhs: Access
     stores: tuple[Store, ...]
     how: Tile
+    start: Expr | None = None
 
     @property
     def depth_size(self) -> int:
@@ -143,7 +145,16 @@ def contraction(par: Par) -> Contraction:
     if lhs is None or rhs is None or lhs.strides[column] or rhs.strides[row]:
         raise InternalError("a contraction's operands are not rows and columns")
     return Contraction(
-        tuple(outer), row, column, first.vars, first.target, lhs, rhs, stores, first.how
+        tuple(outer),
+        row,
+        column,
+        first.vars,
+        first.target,
+        lhs,
+        rhs,
+        stores,
+        first.how,
+        first.start,
     )
 
 

@@ -326,6 +326,8 @@ class _Run:
         total = prod(_extent(var) for var in stmt.vars)
         dtype = stmt.target.dtype
         result = np.zeros(points.count, DTYPES[dtype])
+        if stmt.start is not None:
+            result = self.value(stmt.start, points)
         if not total:
             return result
         inner = points.expand(stmt.vars)

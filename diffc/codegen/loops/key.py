@@ -102,7 +102,8 @@ class _Key:
             return "reduce", *target, stmt.monoid, stmt.vars, stmt.order, values
         if isinstance(stmt, Contract):
             tile = None if stmt.how is None else astuple(stmt.how)
-            return "contract", stmt.target.name, stmt.target.dtype, stmt.vars, tile, values
+            target = stmt.target.name, stmt.target.dtype
+            return "contract", *target, stmt.vars, stmt.order, tile, values
         if isinstance(stmt, Store):
             return "store", self.buffer(stmt.buffer), stmt.indices, stmt.guard, values
         if isinstance(stmt, Scatter):

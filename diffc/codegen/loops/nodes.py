@@ -21,6 +21,7 @@ from typing import Literal as Choice
 from diffc.ir.index import TRUE, Dim, Guard, Var
 
 Mode = Choice["in", "out", "mut", "scratch"]
+Order = Choice["lanes", "sequence"]
 Monoid = Choice["sum", "prod", "max", "min", "any", "all", "argmax", "argmin"]
 
 
@@ -238,7 +239,7 @@ class Reduce(Stmt):
     monoid: Monoid
     vars: tuple[Var, ...]
     value: Expr
-    order: Choice["lanes", "sequence"] = "lanes"
+    order: Order = "lanes"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,13 +268,20 @@ class Sweep(Stmt):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contract(Stmt):
-    """``target`` = Σ over ``vars`` of ``lhs * rhs``, fused multiply-adds in f32/f64 (ints wrap)."""
+    """``target`` = Σ over ``vars`` of ``lhs * rhs``, fused multiply-adds in f32/f64 (ints wrap).
+
+    ``start``: the sum so far, with which it goes on (None: zero); of the target's dtype.
+    ``order``: in which it sums, where that is known before it is tiled: one product after the
+    other, or by lanes (the dot tiles of ``tile``).
+    """
 
     target: Scalar
     vars: tuple[Var, ...]
     lhs: Expr
     rhs: Expr
     how: Tile | None = None
+    start: Expr | None = None
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

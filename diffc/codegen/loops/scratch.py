@@ -3,7 +3,9 @@
 A kernel is called with one address per parameter, followed by one per buffer that
 `scratch_in_arena` lists. Sorting needs a workspace, which stands at the end of the scratch.
 
-A nest that threads share keeps what only it uses on the stack of each share.
+A nest that threads share keeps what only it uses on the stack of each share. Where that is much it
+is *lent*: the thread that calls has it in the arena, and only helpers, whose stacks are large, have
+it there.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from diffc.codegen.loops.walk import buffers, statements
 from diffc.codegen.targets import ITEM_BYTES
 
 __all__ = [
+    "LENT_BYTES",
     "PRIVATE_BYTES",
     "STACK_BYTES",
     "WORKSPACE",
+    "lent_scratch",
     "nbytes_of",
     "private_scratch",
     "scratch_in_arena",
@@ -29,6 +33,7 @@ __all__ = [
 
 STACK_BYTES = 16 * 1024
 PRIVATE_BYTES = 128 * 1024
+LENT_BYTES = 4 * 1024 * 1024
 WORKSPACE = "~workspace"
 
 
@@ -66,6 +71,19 @@ def private_scratch(kernel: Kernel, stmt: Par) -> list[Buffer]:
     return [*own, *_workspace((stmt,))]
 
 
+def lent_scratch(kernel: Kernel, stmt: Par) -> list[Buffer]:
+    """The private scratch that is too much for the stack of any thread; the largest first."""
+    private = [b for b in private_scratch(kernel, stmt) if b in kernel.scratch]
+    total = sum(nbytes_of(buffer) for buffer in private)
+    found: list[Buffer] = []
+    for buffer in sorted(private, key=nbytes_of, reverse=True):
+        if total <= PRIVATE_BYTES:
+            break
+        found.append(buffer)
+        total -= nbytes_of(buffer)
+    return found
+
+
 def _common(stmt: Par) -> set[str]:
     """Names of the panels that the shares of a contraction have in common."""
     c = contraction(stmt)
@@ -84,15 +102,16 @@ def _common(stmt: Par) -> set[str]:
 def _split(kernel: Kernel) -> tuple[list[Buffer], list[Buffer]]:
     shared = [stmt for stmt in kernel.body if isinstance(stmt, Par) and stmt.split is not None]
     private = {buffer for stmt in shared for buffer in private_scratch(kernel, stmt)}
+    lent = {buffer for stmt in shared for buffer in lent_scratch(kernel, stmt)}
     rest = _workspace(stmt for stmt in kernel.body if stmt not in shared)
     stack: list[Buffer] = []
     arena: list[Buffer] = []
     used = 0
     for buffer in (*kernel.scratch, *rest):
-        if buffer in private:
+        if buffer in private and buffer not in lent:
             continue
         nbytes = nbytes_of(buffer)
-        if used + nbytes <= STACK_BYTES:
+        if buffer not in lent and used + nbytes <= STACK_BYTES:
             stack.append(buffer)
             used += nbytes
         else:

@@ -105,7 +105,10 @@ class _Printer:
                 self.lines.append(f"{indent}{head}({_vars(stmt.vars)}: {self._expr(stmt.value)})")
             case n.Contract():
                 operands = f"{self._expr(stmt.lhs)}, {self._expr(stmt.rhs)}"
+                if stmt.start is not None:
+                    operands += f", {self._expr(stmt.start)}"
                 head = f"{stmt.target.name}: {stmt.target.dtype} = contract"
+                head += f" {stmt.order}" if stmt.order else ""
                 how = "" if stmt.how is None else f" with {_tile(stmt.how)}"
                 self.lines.append(f"{indent}{head}({_vars(stmt.vars)}: {operands}){how}")
             case n.Store():
@@ -249,7 +252,7 @@ def _own_expressions(stmt: n.Stmt) -> tuple[n.Expr, ...]:
         case n.Reduce() | n.Store():
             return (stmt.value,)
         case n.Contract():
-            return stmt.lhs, stmt.rhs
+            return (stmt.lhs, stmt.rhs) if stmt.start is None else (stmt.lhs, stmt.rhs, stmt.start)
         case n.Scatter():
             return (*(i for i in stmt.indices if isinstance(i, n.Expr)), stmt.value)
     return ()
@@ -435,15 +438,17 @@ class _Parser:
             self.expect(")")
             return n.Reduce(target, monoid, vars, value, order)
         self.expect("contract")
+        summing: Any = None if self.peek("(") else self.take("name")
         self.expect("(")
         vars = self._take_vars()
         self.expect(":")
         lhs = self._expr()
         self.expect(",")
         rhs = self._expr()
+        start = self._expr() if self.accept(",") else None
         self.expect(")")
         how = self._tile() if self.accept("with") else None
-        return n.Contract(target, vars, lhs, rhs, how)
+        return n.Contract(target, vars, lhs, rhs, how, start, summing)
 
     def _how(self) -> tuple[n.Vector | n.Turn | None, n.Split | None]:
         how: n.Vector | n.Turn | None = None

@@ -118,7 +118,7 @@ def operands(stmt: Stmt) -> tuple[Expr, ...]:
     if isinstance(stmt, Store | Reduce):
         return (stmt.value,)
     if isinstance(stmt, Contract):
-        return stmt.lhs, stmt.rhs
+        return (stmt.lhs, stmt.rhs) if stmt.start is None else (stmt.lhs, stmt.rhs, stmt.start)
     if isinstance(stmt, Scatter):
         return (*(index for index in stmt.indices if isinstance(index, Expr)), stmt.value)
     return ()
@@ -142,6 +142,11 @@ def buffers(body: Sequence[Stmt]) -> frozenset[Buffer]:
 Index = Callable[[Dim], Dim]
 Indices = tuple[Dim, ...]
 Access = Callable[[Buffer, Indices], tuple[Buffer, Indices]]
+Name = Callable[[Scalar], Scalar]
+
+
+def _same_name(scalar: Scalar) -> Scalar:
+    return scalar
 
 
 def _same_place(buffer: Buffer, indices: Indices) -> tuple[Buffer, Indices]:
@@ -157,15 +162,18 @@ def _mapped(
     on_index: Index,
     on_guard: Callable[[Guard], Guard],
     on_access: Access,
+    on_scalar: Name,
     known: dict[int, Expr],
 ) -> Expr:
+    if isinstance(expr, Scalar):
+        return on_scalar(expr)
     if isinstance(expr, IndexValue):
         return IndexValue(expr.dtype, on_index(expr.index))
     if isinstance(expr, Load):
         return Load(*on_access(expr.buffer, tuple(on_index(index) for index in expr.indices)))
     if isinstance(expr, GatherLoad):
         indices = tuple(_index_or_expr(index, on_index, known) for index in expr.indices)
-        return GatherLoad(expr.buffer, indices, expr.mode, expr.status)
+        return GatherLoad(on_access(expr.buffer, ())[0], indices, expr.mode, expr.status)
     if isinstance(expr, Apply):
         return Apply(expr.dtype, expr.name, tuple(known[id(arg)] for arg in expr.args))
     if isinstance(expr, Choose):
@@ -182,6 +190,7 @@ def rewrite(
     on_index: Index,
     on_guard: Callable[[Guard], Guard],
     on_access: Access = _same_place,
+    on_scalar: Name = _same_name,
 ) -> dict[int, Expr]:
     """Rebuilds expressions with other indices, guards and places; sharing is kept.
 
@@ -189,14 +198,16 @@ def rewrite(
         roots: The expressions.
         on_index: What becomes of an index.
         on_guard: What becomes of a guard.
-        on_access: Where a load or store goes instead, given its new indices.
+        on_access: Where a load or store goes instead, given its new indices. A load at computed
+            indices keeps these, and asks for the buffer alone.
+        on_scalar: What a scalar is called instead.
 
     Returns:
         From the `id` of each old expression to the new one.
     """
     known: dict[int, Expr] = {}
     for expr in expressions(roots):
-        known[id(expr)] = _mapped(expr, on_index, on_guard, on_access, known)
+        known[id(expr)] = _mapped(expr, on_index, on_guard, on_access, on_scalar, known)
     return known
 
 
@@ -206,22 +217,29 @@ def map_statement(
     on_guard: Callable[[Guard], Guard],
     known: dict[int, Expr],
     on_access: Access = _same_place,
+    on_scalar: Name = _same_name,
 ) -> Stmt:
     """A statement with other indices; `known` is what `rewrite` gave for its expressions."""
     if isinstance(stmt, Par | For):
         body = tuple(
-            map_statement(inner, on_index, on_guard, known, on_access) for inner in stmt.body
+            map_statement(inner, on_index, on_guard, known, on_access, on_scalar)
+            for inner in stmt.body
         )
         if isinstance(stmt, For):
             return replace(stmt, body=body, guard=on_guard(stmt.guard))
         return replace(stmt, body=body)
     if isinstance(stmt, Sweep):
-        parts = (map_statement(part, on_index, on_guard, known, on_access) for part in stmt.body)
+        parts = (
+            map_statement(part, on_index, on_guard, known, on_access, on_scalar)
+            for part in stmt.body
+        )
         return replace(stmt, body=tuple(p for p in parts if isinstance(p, Reduce | Store)))
     if isinstance(stmt, Reduce):
-        return replace(stmt, value=known[id(stmt.value)])
+        return replace(stmt, target=on_scalar(stmt.target), value=known[id(stmt.value)])
     if isinstance(stmt, Contract):
-        return replace(stmt, lhs=known[id(stmt.lhs)], rhs=known[id(stmt.rhs)])
+        lhs, rhs = known[id(stmt.lhs)], known[id(stmt.rhs)]
+        start = None if stmt.start is None else known[id(stmt.start)]
+        return replace(stmt, target=on_scalar(stmt.target), lhs=lhs, rhs=rhs, start=start)
     if isinstance(stmt, Store):
         place = on_access(stmt.buffer, tuple(on_index(index) for index in stmt.indices))
         return Store(*place, known[id(stmt.value)], on_guard(stmt.guard))
@@ -238,8 +256,11 @@ def map_body(
     on_index: Index,
     on_guard: Callable[[Guard], Guard],
     on_access: Access = _same_place,
+    on_scalar: Name = _same_name,
 ) -> tuple[Stmt, ...]:
-    """Statements with other indices, guards and places (see `rewrite`)."""
+    """Statements with other indices, guards, places and names (see `rewrite`)."""
     roots = (expr for stmt in statements(body) for expr in operands(stmt))
-    known = rewrite(roots, on_index, on_guard, on_access)
-    return tuple(map_statement(stmt, on_index, on_guard, known, on_access) for stmt in body)
+    known = rewrite(roots, on_index, on_guard, on_access, on_scalar)
+    return tuple(
+        map_statement(stmt, on_index, on_guard, known, on_access, on_scalar) for stmt in body
+    )

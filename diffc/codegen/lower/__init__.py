@@ -20,16 +20,17 @@ from diffc.errors import InternalError
 from diffc.ir.graph import Graph
 from diffc.plan.forms import is_column_fold
 
-__all__ = ["Messages", "lower"]
+__all__ = ["Messages", "coalesce", "lower"]
 
 
-def lower(graph: Graph, name: str, messages: Messages) -> Kernel:
+def lower(graph: Graph, name: str, messages: Messages, *, is_whole: bool = True) -> Kernel:
     """The nest of a kernel. Parameters: the graph's inputs (in), then its outputs (out).
 
     Args:
         graph: one fused kernel, all dimensions integers.
         name: the kernel's name.
         messages: gets the messages of what can go wrong in it (indices out of bounds).
+        is_whole: whether its loops may become as few as there can be: nobody joins it to others.
 
     Raises:
         InternalError: the equations don't make one of the known forms.
@@ -37,7 +38,8 @@ def lower(graph: Graph, name: str, messages: Messages) -> Kernel:
     frame = Frame(graph, messages)
     body = _body(frame)
     params = (*frame.inputs, *frame.outputs)
-    return coalesce(Kernel(name, params, tuple(frame.scratch), body))
+    kernel = Kernel(name, params, tuple(frame.scratch), body)
+    return coalesce(kernel) if is_whole else kernel
 
 
 def _body(frame: Frame) -> tuple[Stmt, ...]:

@@ -263,7 +263,8 @@ class _Rewriter:
             return replace(stmt, vars=self.vars(stmt.vars), value=self.expr(stmt.value))
         if isinstance(stmt, Contract):
             lhs, rhs = self.expr(stmt.lhs), self.expr(stmt.rhs)
-            return replace(stmt, vars=self.vars(stmt.vars), lhs=lhs, rhs=rhs)
+            start = None if stmt.start is None else self.expr(stmt.start)
+            return replace(stmt, vars=self.vars(stmt.vars), lhs=lhs, rhs=rhs, start=start)
         if isinstance(stmt, Store):
             return Store(
                 self.buffer(stmt.buffer),

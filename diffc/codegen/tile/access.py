@@ -26,7 +26,7 @@ from diffc.codegen.loops.nodes import (
 )
 from diffc.codegen.loops.walk import depends, expressions, operands, statements, varying
 from diffc.codegen.targets import ITEM_BYTES
-from diffc.ir.index import Dim, Guard, Var, coefficient, ravel, substitute
+from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
 
 __all__ = ["Accesses", "is_heavy", "widest"]
 
@@ -52,7 +52,8 @@ Computed = tuple[tuple[Expr, ...], Dim, int]
 class Accesses:
     """What the statements of a body read and write.
 
-    A weight is how often an access happens for each point of the body.
+    A weight is how often an access happens for each point of the body. Scratch that no point moves
+    in has none: it can lie as suits.
 
     Attributes:
         loads: Flat offset and weight of each load.
@@ -65,6 +66,7 @@ class Accesses:
         scatters: The same for scatters.
         scratch: Scratch that is stored, with the flat offset of each store.
         has_sort: Whether rows are sorted.
+        points: The variables of the nest.
     """
 
     loads: list[Weighed] = field(default_factory=list)
@@ -76,12 +78,13 @@ class Accesses:
     scatters: list[Computed] = field(default_factory=list)
     scratch: list[tuple[Buffer, Dim]] = field(default_factory=list)
     has_sort: bool = False
+    points: frozenset[Atom] = frozenset()
 
     @classmethod
-    def of(cls, body: Iterable[Stmt]) -> Accesses:
-        """The accesses of statements and of those inside them."""
-        made = cls()
-        made._collect(body, 1, set())
+    def of(cls, par: Par) -> Accesses:
+        """The accesses of the statements of a nest, and of those inside them."""
+        made = cls(points=frozenset[Atom](par.vars))
+        made._collect(par.body, 1, set())
         return made
 
     def _collect(self, body: Iterable[Stmt], weight: int, seen: set[int]) -> None:
@@ -104,10 +107,9 @@ class Accesses:
                     self._expression(expr, often)
             if isinstance(stmt, Store):
                 offset = ravel(stmt.indices, stmt.buffer.shape)
-                is_scratch = stmt.buffer.mode == "scratch"  # it can lie as suits
-                if is_scratch:
+                if stmt.buffer.mode == "scratch":
                     self.scratch.append((stmt.buffer, offset))
-                self.stores.append((offset, 0 if is_scratch else weight))
+                self.stores.append((offset, 0 if self._is_private(stmt.buffer, offset) else weight))
                 self.guards.append(stmt.guard)
             elif isinstance(stmt, Scatter):
                 self.scatters.append((*_computed(stmt.indices, stmt.buffer.shape), weight))
@@ -116,14 +118,18 @@ class Accesses:
 
     def _expression(self, expr: Expr, weight: int) -> None:
         if isinstance(expr, Load):
-            weight = 0 if expr.buffer.mode == "scratch" else weight
-            self.loads.append((ravel(expr.indices, expr.buffer.shape), weight))
+            offset = ravel(expr.indices, expr.buffer.shape)
+            self.loads.append((offset, 0 if self._is_private(expr.buffer, offset) else weight))
         elif isinstance(expr, GatherLoad):
             self.gathers.append((*_computed(expr.indices, expr.buffer.shape), weight))
         elif isinstance(expr, Choose):
             self.guards.append(expr.guard)
         elif isinstance(expr, IndexValue):
             self.values.append(expr.index)
+
+    def _is_private(self, buffer: Buffer, offset: Dim) -> bool:
+        """Whether each point has the same place to itself."""
+        return buffer.mode == "scratch" and free(offset).isdisjoint(self.points)
 
     def allow_vectors(self, var: Var) -> bool:
         """Whether points along `var` may run in lanes: no two of them may write one element."""

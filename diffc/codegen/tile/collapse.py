@@ -52,7 +52,7 @@ def _merge_last(par: Par) -> Par | None:
     outer, inner = par.vars[-2:]
     assert isinstance(outer.extent, int)
     assert isinstance(inner.extent, int)
-    accesses = Accesses.of(par.body)
+    accesses = Accesses.of(par)
     pair = {outer, inner}
     if any(pair & guard.free() for guard in accesses.guards):
         return None

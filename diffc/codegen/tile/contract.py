@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 
 from diffc.codegen.loops.contraction import (
     Access,
@@ -33,6 +33,7 @@ from diffc.codegen.loops.nodes import (
     IndexValue,
     Kernel,
     Load,
+    Order,
     Par,
     Stmt,
     Store,
@@ -44,7 +45,7 @@ from diffc.codegen.tile.contract_model import Choice, Problem, choose, column_bl
 from diffc.errors import InternalError
 from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
 
-__all__ = ["Tiled", "tile_contract", "tile_contractions"]
+__all__ = ["Tiled", "contract_price", "tile_contract", "tile_contractions"]
 
 Chain = tuple[Var, ...]
 """Variables that move together, the outermost first."""
@@ -112,8 +113,9 @@ def _tiled_body(body: Sequence[Stmt], target: Target, scratch: list[Buffer]) -> 
             tiled = tile_contract(stmt, target)
             found += tiled.body
             scratch += tiled.scratch
-        elif isinstance(stmt, For):
-            found.append(replace(stmt, body=_tiled_body(stmt.body, target, scratch)))
+        elif isinstance(stmt, For) or (isinstance(stmt, Par) and not is_contraction(stmt)):
+            inner = _tiled_body(stmt.body, target, scratch)
+            found.append(stmt if inner == stmt.body else replace(stmt, body=inner))
         else:
             found.append(stmt)
     return tuple(found)
@@ -134,6 +136,37 @@ def tile_contract(par: Par, target: Target) -> Tiled:
     """
     if any(extent_of(var) == 0 for var in par.vars):
         return Tiled(())
+    problem = _prepared(par, target)
+    plan = min(problem.plans, key=lambda plan: plan.choice.cycles)
+    tiled = _rebuilt(plan, problem.depth, problem.contract, problem.stores)
+    return Tiled((*problem.copies, tiled), (*problem.scratch, *workspace(tiled)))
+
+
+def contract_price(par: Par, target: Target) -> tuple[float, Order]:
+    """What the nest of one contraction costs with the tile that it gets, and how that sums.
+
+    Infinitely much where no tile sums as it says.
+    """
+    plans = _prepared(par, target).plans
+    if not plans:
+        return inf, "sequence"
+    choice = min((plan.choice for plan in plans), key=lambda choice: choice.cycles)
+    return choice.cycles, "lanes" if choice.tile.dot else "sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A contraction of plain loads, and the ways to run it."""
+
+    contract: Contract
+    stores: list[Store]
+    depth: tuple[Chain, ...]
+    plans: list[Plan]
+    copies: list[Stmt]
+    scratch: list[Buffer]
+
+
+def _prepared(par: Par, target: Target) -> _Prepared:
     par = _without_units(par)
     first = par.body[0]
     stores = [stmt for stmt in par.body[1:] if isinstance(stmt, Store)]
@@ -147,12 +180,8 @@ def tile_contract(par: Par, target: Target) -> Tiled:
     rhs = access(first.rhs, (*par.vars, *first.vars))
     assert lhs is not None and rhs is not None, "operands are plain loads now"
     depth = _depth_chains(first.vars, lhs, rhs)
-    plan = min(
-        _plans(par.vars, depth, lhs, rhs, first.target.dtype, stores, target),
-        key=lambda plan: plan.choice.cycles,
-    )
-    tiled = _rebuilt(plan, depth, first, stores)
-    return Tiled((*copies, tiled), (*scratch, *workspace(tiled)))
+    plans = _plans(par.vars, depth, lhs, rhs, first, stores, target)
+    return _Prepared(first, stores, depth, plans, copies, scratch)
 
 
 # --- the operands
@@ -316,12 +345,13 @@ def _plans(
     depth: tuple[Chain, ...],
     lhs: Access,
     rhs: Access,
-    dtype: str,
+    contract: Contract,
     stores: Sequence[Store],
     target: Target,
 ) -> list[Plan]:
     """Every way to pick a row and a column."""
     found: list[Plan] = []
+    dtype = contract.target.dtype
     lanes = max(2, target.lanes(dtype))
     offsets = _offsets(stores)
     size = prod(_extent(chain) for chain in depth)
@@ -358,6 +388,8 @@ def _plans(
                     ),
                     is_single_depth=len(depth) == 1,
                     row_bytes=abs(left.strides[row[-1]]) * item if row else 0,
+                    goes_on=contract.start is not None,
+                    order=contract.order,
                 )
                 block = column_block(problem, target) if len(column) == 1 else 0
                 if block:
@@ -371,7 +403,8 @@ def _plans(
                     )
                 choice = choose(problem, target)
                 chains = tuple(outer)
-                found.append(Plan(left, right, is_swapped, row, column, chains, choice, block))
+                if choice is not None:
+                    found.append(Plan(left, right, is_swapped, row, column, chains, choice, block))
     return found
 
 
@@ -398,6 +431,7 @@ def _rebuilt(
         summed.append(var)
         mapping |= more
     sides = (contract.rhs, contract.lhs) if plan.is_swapped else (contract.lhs, contract.rhs)
-    moved = Contract(contract.target, tuple(summed), *sides, plan.choice.tile)
+    made = tuple(summed), *sides, plan.choice.tile, contract.start, contract.order
+    moved = Contract(contract.target, *made)
     body = _substituted((moved, *stores), mapping)
     return Par((*outer, row, column), body)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import gcd
 
 from diffc.codegen.loops.contraction import accumulator, spans
-from diffc.codegen.loops.nodes import Tile
+from diffc.codegen.loops.nodes import Order, Tile
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.codegen.tile.contract_costs import Costs, costs
 
@@ -43,6 +43,8 @@ class Problem:
         is_single_depth: Whether there is one contracted variable.
         row_bytes: Bytes from row to row of lhs.
         packs_rhs: Whether rhs is packed in any case.
+        goes_on: Whether sums go on with what was summed before.
+        order: Of the sums, where it is given.
     """
 
     rows: int
@@ -60,6 +62,8 @@ class Problem:
     is_single_depth: bool
     row_bytes: int = 0
     packs_rhs: bool = False
+    goes_on: bool = False
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +109,20 @@ def column_block(problem: Problem, target: Target) -> int:
 
 
 @lru_cache(maxsize=4096)
-def choose(problem: Problem, target: Target) -> Choice:
-    """The cheapest tile.
+def choose(problem: Problem, target: Target) -> Choice | None:
+    """The cheapest tile; None where no tile sums in the order that is asked for.
 
     Args:
         problem: Sizes, all at least 1 except `depth`, and layouts.
         target: The machine.
     """
-    choices = [_register_tile(problem, target)]
-    dot = _dot_tile(problem, target)
+    choices: list[Choice] = []
+    if problem.order != "lanes":
+        choices.append(_register_tile(problem, target))
+    dot = _dot_tile(problem, target) if problem.order != "sequence" else None
     if dot is not None:
         choices.append(dot)
-    return min(choices, key=lambda choice: choice.cycles)
+    return min(choices, key=lambda choice: choice.cycles, default=None)
 
 
 def _register_tile(problem: Problem, target: Target) -> Choice:
@@ -191,9 +197,10 @@ def _is_large(problem: Problem, price: Costs) -> bool:
 def _packed(problem: Problem, how: Tile, price: Costs) -> Tile:
     """The tile with what is packed, and with cache blocks."""
     must = not problem.rhs_by_column or problem.packs_rhs
+    can_block = problem.is_single_depth and not problem.goes_on
     is_large = _is_large(problem, price)
     if problem.rows < price.many_rows:  # rhs is read a few times: packing would cost more
-        can_stream = problem.rows <= 2 and problem.is_single_depth and not must
+        can_stream = problem.rows <= 2 and can_block and not must
         if can_stream and is_large and problem.depth > 2 * price.stream_depth:
             return replace(how, depth_block=price.stream_depth)
         return replace(how, pack_rhs=must)
@@ -206,14 +213,14 @@ def _packed(problem: Problem, how: Tile, price: Costs) -> Tile:
         column_block=price.column_block,
         row_block=price.row_block,
     )
-    if problem.is_single_depth and problem.depth > price.depth_block * 5 // 4:
+    if can_block and problem.depth > price.depth_block * 5 // 4:
         how = replace(how, depth_block=price.depth_block)
     return how
 
 
 def _dot_tile(problem: Problem, target: Target) -> Choice | None:
     """The best tile with vectors along the contracted index, where both operands have that."""
-    if not (problem.rhs_by_depth and problem.lhs_by_depth):
+    if problem.goes_on or not (problem.rhs_by_depth and problem.lhs_by_depth):
         return None
     price = costs(target)
     lanes = max(2, target.lanes(accumulator(problem.dtype)))

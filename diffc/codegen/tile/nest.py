@@ -98,7 +98,7 @@ class _Tiler:
         if blocks is not None:
             self.scratch.extend(blocks[1])
             return blocks[0]
-        accesses = Accesses.of(par.body)
+        accesses = Accesses.of(par)
         least = max(1, self.target.vector_bytes // widest(par.body))
         best = max(par.vars, key=lambda var: _worth(accesses, var, par.vars, least))
         if not accesses.allow_vectors(best) or not _prefers_points(par, best, accesses, least):

@@ -6,12 +6,13 @@ vectors of a flat one, rows or columns of tiles of a contraction. Points are ind
 is computed in one piece wherever it runs, so no bit depends on how units are dealt out. Reductions
 are never split here: where that is wanted, `lower` has cut them by their shape.
 
-Scratch that only one nest uses is private to each share, on its stack; a nest that needs more than
-fits there stays with one thread.
+Scratch that only one nest uses is private to each share; a nest that needs more than fits on the
+stack of a helper stays with one thread.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from math import ceil, prod
 
@@ -25,7 +26,13 @@ from diffc.codegen.loops.contraction import (
     workspace,
 )
 from diffc.codegen.loops.nodes import Buffer, Kernel, Par, Split, Stmt
-from diffc.codegen.loops.scratch import PRIVATE_BYTES, nbytes_of, private_scratch
+from diffc.codegen.loops.scratch import (
+    LENT_BYTES,
+    PRIVATE_BYTES,
+    lent_scratch,
+    nbytes_of,
+    private_scratch,
+)
 from diffc.codegen.targets import Target
 from diffc.codegen.tile.work import cycles, packing_cycles
 
@@ -78,8 +85,14 @@ def _shared(kernel: Kernel, stmt: Stmt, target: Target) -> Stmt:
         return stmt
     marked = replace(stmt, split=found)
     alone = replace(kernel, body=tuple(marked if s is stmt else s for s in kernel.body))
-    private = sum(nbytes_of(buffer) for buffer in private_scratch(alone, marked))
-    return marked if private <= PRIVATE_BYTES else stmt
+    lent = lent_scratch(alone, marked)
+    private = [buffer for buffer in private_scratch(alone, marked) if buffer not in lent]
+    fits = _nbytes(private) <= PRIVATE_BYTES and _nbytes(lent) <= LENT_BYTES
+    return marked if fits else stmt
+
+
+def _nbytes(buffers: Iterable[Buffer]) -> int:
+    return sum(map(nbytes_of, buffers))
 
 
 def _grain(work: float, units: int) -> int:
