@@ -1,8 +1,9 @@
 """Reductions over leading axes: sums of columns, alone or in the nest that computes the rows.
 
 The rows are cut into blocks by the shape alone. A block folds its rows from the first to the last;
-the partial results of the blocks are then folded in order. So threads have blocks to share, and the
-bits are the same in both forms:
+the partial results of the blocks are then folded in order. So threads have blocks to share. Of
+short rows several are folded side by side: they are dealt to groups in turn. The bits are the same
+in both forms:
 
 - *Columns alone.* Each column of a block finds its partial result in a register, with what is
   stored on the way (``sweep``).
@@ -48,39 +49,51 @@ from diffc.plan.forms import block_rows, fold_axes, is_column_fold
 __all__ = ["lower_columns"]
 
 
+#: narrow rows are dealt to groups that have so many elements together at most: a few vectors, as
+#: one alone would wait for each addition.
+GROUPED = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The domain of a kernel with reductions over leading axes.
+    """The domain of a kernel with reductions over leading axes, which are one axis here.
 
     Attributes:
-        shape: Of the domain.
-        lead: Its number of leading axes, over which columns are reduced.
-        along: Its number of last axes, along which rows are reduced (0: none are).
+        rows: How many rows there are.
+        groups: Row n belongs to group n modulo this; groups have partial results of their own.
+        rest: The shape of a row, to which columns are reduced.
+        along: Its number of last axes, along which rows are reduced too (0: none are).
     """
 
-    shape: Shape
-    lead: int
+    rows: int
+    groups: int
+    rest: Shape
     along: int
 
     @property
-    def rest(self) -> Shape:
-        """The shape of what columns are reduced to."""
-        return self.shape[self.lead :]
+    def row(self) -> Shape:
+        """The shape of a row, or of those of all groups."""
+        return (self.groups, *self.rest) if self.groups > 1 else self.rest
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the domain."""
+        return (self.rows // self.groups, *self.row)
 
     @property
     def between(self) -> Shape:
-        """The axes that are reduced by neither."""
-        return self.shape[self.lead : len(self.shape) - self.along]
+        """The axes of `row` along which rows are not reduced."""
+        return self.row[: len(self.row) - self.along]
 
-    def rows(self) -> Rows:
+    def by_row(self) -> Rows:
         """The domain for the reductions along rows."""
-        start = len(self.shape) - self.along
-        axes = tuple(range(start, len(self.shape)))
-        return Rows(self.shape, axes, self.shape[:start])
+        shape = self.shape
+        start = len(shape) - self.along
+        return Rows(shape, tuple(range(start, len(shape))), shape[:start])
 
     def cut(self) -> Cut:
         """The blocks of rows."""
-        return cut(self.shape[: self.lead], block_rows(size_of(self.rest)))
+        return cut(self.shape[:1], block_rows(size_of(self.row)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +118,26 @@ def lower_columns(frame: Frame, folds: list[Eqn]) -> tuple[Stmt, ...]:
 
 
 def _layout(column: Eqn, fold: Eqn | None) -> Layout:
-    """The domain of both kinds of reductions, in the shape of an operand if that will do."""
-    count = _reduced_size(column)
-    length = 1 if fold is None else _reduced_size(fold)
-    shapes = [shape_of(eqn.operands[0]) for eqn in (column, fold) if eqn is not None]
-    for shape in shapes:
-        lead = _axes_of(shape, count)
-        along = 0 if fold is None else _axes_of(shape[::-1], length)
-        if lead is not None and along is not None:
-            return Layout(shape, lead, along)
-    between = size_of(shapes[0]) // (count * length)
-    middle = (between,) if between > 1 else ()
-    return Layout((count, *middle, length), 1, 1)
+    """The domain of both kinds of reductions; how rows are dealt follows from ``column`` alone."""
+    shape, count = shape_of(column.operands[0]), _reduced_size(column)
+    lead = _axes_of(shape, count)
+    assert lead is not None, "a reduction over leading axes"
+    rest, along = shape[lead:], 0
+    if fold is not None:
+        length = _reduced_size(fold)
+        axes = _axes_of(rest[::-1], length)
+        if axes is None:
+            rest, axes = (size_of(rest) // length, length), 1
+        along = axes
+    return Layout(count, _groups(count, size_of(rest)), rest, along)
+
+
+def _groups(rows: int, columns: int) -> int:
+    """Into how many groups rows are dealt: a power of two that divides their number."""
+    groups = 1
+    while 2 * groups * columns <= GROUPED and rows % (2 * groups) == 0:
+        groups *= 2
+    return groups
 
 
 def _reduced_size(fold: Eqn) -> int:
@@ -142,7 +163,7 @@ def _parts(frame: Frame, layout: Layout, columns: list[Eqn], others: list[Eqn]) 
             found.add(eqn)
         follows.update(dict.fromkeys(eqn.results, found))
     parts = Parts(columns, others, [], [], [])
-    size = size_of(layout.shape)
+    size = layout.rows * size_of(layout.rest)
     for k, output in enumerate(frame.graph.outputs):
         reasons = follows.get(output, set())
         if not reasons.isdisjoint(columns):
@@ -166,7 +187,7 @@ def _anywhere(frame: Frame, parts: Parts) -> list[Stmt]:
 
 
 def _partials(frame: Frame, layout: Layout, parts: Parts, cut: Cut) -> dict[Eqn, Buffer]:
-    shape = (*cut.chunks, *layout.rest)
+    shape = (*cut.chunks, *layout.row)
     return {fold: frame.new_scratch("partial", wide_dtype(fold), shape) for fold in parts.columns}
 
 
@@ -175,9 +196,9 @@ def _partials(frame: Frame, layout: Layout, parts: Parts, cut: Cut) -> dict[Eqn,
 
 def _by_columns(frame: Frame, layout: Layout, parts: Parts) -> list[Stmt]:
     blocks = layout.cut()
-    if size_of(blocks.chunks) == 1:
+    if size_of(blocks.chunks) == layout.groups == 1:
         (piece,) = blocks.pieces()
-        at = points("j", layout.rest)
+        at = points("j", layout.row)
         inside, found = _swept(frame, layout, parts, piece, at)
         for fold, value in found.items():
             frame.define_converted(fold.result, _result_place(layout, fold, at), value)
@@ -186,7 +207,7 @@ def _by_columns(frame: Frame, layout: Layout, parts: Parts) -> list[Stmt]:
     partials = _partials(frame, layout, parts, blocks)
     body: list[Stmt] = []
     for piece in blocks.pieces():
-        at = points("j", layout.rest)
+        at = points("j", layout.row)
         with frame.elements.scope():
             inside, found = _swept(frame, layout, parts, piece, at)
         for fold, value in found.items():
@@ -229,8 +250,9 @@ def _result_place(layout: Layout, fold: Eqn, at: Indices) -> Indices:
 def _joined(
     frame: Frame, layout: Layout, parts: Parts, partials: dict[Eqn, Buffer], blocks: Cut
 ) -> list[Stmt]:
-    """Folds the partial results of the blocks, and stores what follows from that."""
-    at, over = points("j", layout.rest), points("p", blocks.chunks)
+    """Folds the partial results of blocks and groups, and stores what follows from that."""
+    groups = (layout.groups,) if layout.groups > 1 else ()
+    at, over = points("j", layout.rest), points("p", (*blocks.chunks, *groups))
     body: list[Stmt] = []
     for fold, partial in partials.items():
         value = Load(partial, (*over, *at))
@@ -251,8 +273,8 @@ def _joined(
 def _row_by_row(frame: Frame, layout: Layout, parts: Parts) -> list[Stmt]:
     blocks = layout.cut()
     partials = _partials(frame, layout, parts, blocks)
-    piece, rows = blocks.whole(), layout.rows()
-    at = points("j", layout.rest)
+    piece, rows = blocks.whole(), layout.by_row()
+    at = points("j", layout.row)
     starts = [
         Store(partial, (*piece.partial, *at), _start(fold)) for fold, partial in partials.items()
     ]
@@ -270,10 +292,7 @@ def _row_by_row(frame: Frame, layout: Layout, parts: Parts) -> list[Stmt]:
 
 
 def _in_order(piece: Piece, body: list[Stmt]) -> list[Stmt]:
-    """Loops over the rows of a block."""
-    within, *tail = piece.inner
-    for var in reversed(variables(tail)):
-        body = [For(var, tuple(body))]
-    for var in variables((within,)):
+    """A loop over the rows of a block."""
+    for var in variables(piece.inner):
         body = [For(var, tuple(body), guard=piece.guard)]
     return body

@@ -9,7 +9,7 @@ import diffc.ops  # noqa: F401  (fills the registry)
 from diffc.codegen.loops.nodes import For, Reduce, Sweep
 from diffc.codegen.loops.text import parse_kernel, print_kernel
 from diffc.codegen.loops.walk import statements
-from diffc.codegen.lower import Messages, lower
+from diffc.codegen.lower import Messages, columns, lower
 from diffc.ir.graph import prune
 from diffc.plan import forms
 from tests.codegen.lower.test_lower import B, check, inputs_of
@@ -43,6 +43,21 @@ def test_columns_alone(short_blocks, rows, name, dtype):
     assert not any(isinstance(s, For) for s in statements(kernel.body))
 
 
+@pytest.mark.parametrize("shape", [(64, 2), (96, 3), (36, 5), (50, 10), (8, 4, 2), (33, 3)])
+def test_narrow_rows_side_by_side(short_blocks, shape):
+    b = B()
+    x = b.arg(*shape, dtype="f32")
+    check(b, b.op("sum", x, axes=tuple(range(len(shape) - 1))), b.op("neg", x))
+
+
+def test_groups_of_rows():
+    assert columns._groups(100000, 3) == 16
+    assert columns._groups(60000, 10) == 4
+    assert columns._groups(60002, 10) == 2
+    assert columns._groups(1000, 16) == 4
+    assert columns._groups(1001, 3) == columns._groups(1000, 33) == 1
+
+
 @pytest.mark.parametrize("name", ["any", "all"])
 def test_columns_of_bools(short_blocks, name):
     b = B()
@@ -73,7 +88,9 @@ def test_columns_beside_rows(short_blocks, shape, dtype):
     step = b.op("sub", gain, dgain)
     top = b.op("max", ct, axes=lead)
     kernel = check(b, dx, scale, step, top, b.op("neg", gain))
-    assert any(isinstance(s, For) for s in statements(kernel.body))
+    rows = np.prod(shape[:-1])
+    has_loop = any(isinstance(s, For) for s in statements(kernel.body))
+    assert has_loop == (rows > columns._groups(rows, 4)), "rows of one group run in order"
 
 
 def test_columns_that_leave_more_than_the_row(short_blocks):

@@ -53,14 +53,35 @@ kernel @k(x: in f64[64,10], dz: in f64[64,3], w: in f64[10,3], out: out f64[10,3
 
 def test_sums_of_columns():
     b = B()
-    x = b.arg(64, 10, name="x")
+    x = b.arg(64, 40, name="x")
     assert (
         text(b, b.op("sum", b.op("mul", x, x), axes=(0,)))
         == """
-kernel @k(x: in f64[64,10], out: out f64[10]) {
-  par j0 in 10 {
+kernel @k(x: in f64[64,40], out: out f64[40]) {
+  par j0 in 40 {
     s0: f64 = reduce sum sequence(r0 in 64: mul(x[r0, j0], x[r0, j0]))
     out[j0] = s0
+  }
+}
+""".strip()
+    )
+
+
+def test_sums_of_narrow_columns():
+    b = B()
+    x = b.arg(64, 10, name="x")
+    assert (
+        text(b, b.op("sum", x, axes=(0,)))
+        == """
+kernel @k(x: in f64[640], out: out f64[10]) {
+  scratch partial: f64[1,40]
+  par j0 in 40 {
+    s0: f64 = reduce sum sequence(r0 in 16: x[j0 + 40*r0])
+    partial[0, j0] = s0
+  }
+  par j0 in 10 {
+    s1: f64 = reduce sum sequence(p1 in 4: partial[0, j0 + 10*p1])
+    out[j0] = s1
   }
 }
 """.strip()
