@@ -28,7 +28,7 @@ from diffc.trace import Abstract, Tracer, active, emit, inline, line, trace_flat
 from diffc.trace.run import name_of
 from diffc.trace.tracer import wrap
 from diffc.transformed import Function, Inner, Transformed, trace_inner
-from diffc.transforms import batch, expand, explain_nonlinear, jvp, transpose, vjp
+from diffc.transforms import Supports, batch, expand, explain_nonlinear, jvp, transpose, vjp
 
 Mode = Literal["forward", "reverse", "cheaper"]
 LAYOUTS = ("numerator", "denominator")
@@ -144,8 +144,9 @@ class Jacobian(Transformed):
         rows: list[dict[int, Tracer]] = [{} for _ in use.values]
         for k in use.chosen:
             source = graph.inputs[k].aval
-            made = jvp(graph, [i == k for i in range(len(graph.inputs))])
-            dots = _passes(made.graph, use, source, [len(graph.inputs)])[len(graph.outputs) :]
+            mask = tuple(i == k for i in range(len(graph.inputs)))
+            made = jvp(graph, mask, None, Supports(mask, (False,) * len(graph.outputs)))
+            dots = _passes(made.graph, use, source)[len(graph.outputs) :]
             found = iter(dots)
             for row, value, is_on in zip(rows, use.values, made.active_outputs, strict=False):
                 if is_on:
@@ -160,12 +161,13 @@ class Jacobian(Transformed):
         mask = [i in use.chosen for i in range(len(graph.inputs))]
         rows: list[dict[int, Tracer]] = []
         for n, value in enumerate(use.values):
-            made = vjp(graph, mask, [i == n for i in range(len(graph.outputs))])
+            here = [i == n for i in range(len(graph.outputs))]
+            made = vjp(graph, mask, here, with_supports=True)
             sources = {k: graph.inputs[k].aval for k in sorted(use.chosen)}
             if not made.active_outputs[n]:
                 rows.append({k: self._zeros(value, source) for k, source in sources.items()})
                 continue
-            cts = _passes(made.graph, use, value, [len(graph.inputs)])[len(graph.outputs) :]
+            cts = _passes(made.graph, use, value)[len(graph.outputs) :]
             rows.append(
                 {
                     k: self._block(ct, value, source, is_column=False)
@@ -209,30 +211,34 @@ def _size(a: Aval) -> int:
     return size
 
 
-def _passes(graph: Graph, use: _Use, seeded: Aval, where: Sequence[int]) -> list[Tracer]:
-    """A derivative's outputs for every unit direction at input ``where``, directions first.
+def _passes(graph: Graph, use: _Use, seeded: Aval) -> list[Tracer]:
+    """A derivative's outputs for every unit direction, directions first.
 
-    A single direction has no axis.
+    The directions are its last input but one, their supports the last, so that an element that
+    does not move contributes nothing, also where its partial derivative is infinite. A single
+    direction has no axis.
     """
     count = _size(seeded)
     operands = [*use.leaves, *use.inner.hidden]
     if count == 1:
-        return inline(graph, [*operands, wrap(literal(1, seeded))])
-    mask = [i in where for i in range(len(graph.inputs))]
+        everywhere = literal(True, seeded.with_dtype("bool"))
+        return inline(graph, [*operands, wrap(literal(1, seeded)), wrap(everywhere)])
+    mask = [i >= len(operands) for i in range(len(graph.inputs))]
     first = len(use.inner.graph.outputs)
     wanted = [i >= first for i in range(len(graph.outputs))]
     made = batch(graph, mask, count, wanted)
-    return inline(made.graph, [*operands, _units(seeded, count)])
+    return inline(made.graph, [*operands, *_units(seeded, count)])
 
 
-def _units(of: Aval, count: int) -> Tracer:
-    """All arrays of an aval with one 1 and zeros elsewhere, stacked."""
+def _units(of: Aval, count: int) -> tuple[Tracer, Tracer]:
+    """All arrays of an aval with one 1 and zeros elsewhere, stacked; and where the ones are."""
     (rows,) = emit("iota", axis=0, dtype="i64", shape=(count, count))
     (columns,) = emit("iota", axis=1, dtype="i64", shape=(count, count))
     (diagonal,) = emit("eq", rows, columns)
     (units,) = emit("convert", diagonal, dtype=of.dtype)
     (shaped,) = emit("reshape", units, shape=(count, *of.shape))
-    return shaped
+    (support,) = emit("reshape", diagonal, shape=(count, *of.shape))
+    return shaped, support
 
 
 def hessian(

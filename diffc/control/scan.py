@@ -25,7 +25,7 @@ from diffc.control.region import (
 from diffc.errors import ShapeError, UsageError
 from diffc.leaves import abstract_leaf
 from diffc.trace import Abstract, Traced, Tracer, active, emit, line
-from diffc.transforms.regions import counted
+from diffc.transforms.scan_rules import counted
 
 if TYPE_CHECKING:
     from diffc.ir.index import Dim

@@ -1,12 +1,12 @@
 """Rewrites of branches and loops: what is known of them from outside goes in, what is unused goes.
 
-Functions on whole graphs, as they look at who uses a result. Calls are left alone: their callees
-are shared.
+Functions on whole graphs, as they look at who uses a result. Calls, whose callees are shared, are
+the business of ``calls``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def _changed(graph: Graph, change: Callable[[Eqn, Collection[Operand]], Change |
     return rebuild(graph, step)
 
 
-def _with_inputs(
+def with_inputs(
     graph: Graph,
     inputs: Sequence[int],
     outputs: Sequence[int],
@@ -74,7 +74,7 @@ def _with_inputs(
     return builder.build(env.get(output, output) for output in part.outputs)
 
 
-def _read(graph: Graph, outputs: Sequence[int]) -> set[int]:
+def read_by(graph: Graph, outputs: Iterable[int]) -> set[int]:
     """The inputs that some outputs depend on."""
     part = prune(
         Graph(graph.name, graph.inputs, graph.eqns, tuple(graph.outputs[i] for i in outputs))
@@ -153,7 +153,7 @@ def _bind(eqn: Eqn, used: Collection[Operand]) -> Change | None:
     for region, start, end in zip(eqn.regions, starts, ends, strict=True):
         bound = {i - start: x for i, x in literals.items()}
         inputs = [i - start for i in range(start, end) if i not in literals]
-        regions.append(_with_inputs(region, inputs, range(len(region.outputs)), bound))
+        regions.append(with_inputs(region, inputs, range(len(region.outputs)), bound))
     operands = [x for i, x in enumerate(eqn.operands) if i not in literals]
     return Change(operands, params, tuple(regions), range(len(eqn.results)))
 
@@ -167,8 +167,8 @@ def _bind_while(
     test_inputs = [i for i in range(len(test.inputs)) if i not in tested]
     inputs = [i for i in range(len(body.inputs)) if i not in given]
     regions = (
-        _with_inputs(test, test_inputs, [0], tested),
-        _with_inputs(body, inputs, range(len(eqn.results)), given),
+        with_inputs(test, test_inputs, [0], tested),
+        with_inputs(body, inputs, range(len(eqn.results)), given),
     )
     operands = [x for i, x in enumerate(eqn.operands) if i not in literals]
     return Change(operands, params, regions, range(len(eqn.results)))
@@ -199,7 +199,7 @@ def _fix(eqn: Eqn, used: Collection[Operand]) -> Change | None:
     slices = range(consts + carry, len(body.inputs))
     inputs = [*range(consts), *(consts + k for k in (*same, *others)), *slices]
     outputs = [*others, *range(carry, len(body.outputs))]
-    new_body = _with_inputs(body, inputs, outputs)
+    new_body = with_inputs(body, inputs, outputs)
     place = {k: n for n, k in enumerate(outputs)}
     results = [
         place.get(k, eqn.operands[first + k] if k < carry else k) for k in range(len(eqn.results))
@@ -209,7 +209,7 @@ def _fix(eqn: Eqn, used: Collection[Operand]) -> Change | None:
         changed = {**params, "consts": consts + len(same), "carry": len(others)}
         return Change(given, changed, (new_body,), results)
     test_inputs = [*range(tests), *(tests + k for k in (*same, *others))]
-    test = _with_inputs(eqn.regions[0], test_inputs, [0])
+    test = with_inputs(eqn.regions[0], test_inputs, [0])
     given = [*eqn.operands[:tests], *fixed, *eqn.operands[tests:first], *fixed, *carried]
     changed = {**params, "tests": tests + len(same), "consts": consts + len(same)}
     return Change(given, changed, (test, new_body), results)
@@ -243,10 +243,10 @@ def _picks(count: int, kept: Sequence[int]) -> list[int | None]:
 
 
 def _trim_cond(eqn: Eqn, wanted: list[int]) -> Change | None:
-    inputs = sorted(set().union(*(_read(branch, wanted) for branch in eqn.regions)))
+    inputs = sorted(set().union(*(read_by(branch, wanted) for branch in eqn.regions)))
     if len(wanted) == len(eqn.results) and len(inputs) == len(eqn.operands) - 1:
         return None
-    regions = tuple(_with_inputs(branch, inputs, wanted) for branch in eqn.regions)
+    regions = tuple(with_inputs(branch, inputs, wanted) for branch in eqn.regions)
     operands = [eqn.operands[0], *(eqn.operands[i + 1] for i in inputs)]
     return Change(operands, eqn.params, regions, _picks(len(eqn.results), wanted))
 
@@ -255,7 +255,7 @@ def _live(body: Graph, consts: int, carry: int, wanted: set[int]) -> list[int]:
     """The outputs that are needed in some step, if ``wanted`` ones are needed in the end."""
     live = set(wanted)
     while True:
-        read = _read(body, sorted(live))
+        read = read_by(body, sorted(live))
         grown = live | {i - consts for i in read if consts <= i < consts + carry}
         if grown == live:
             return sorted(live)
@@ -266,7 +266,7 @@ def _trim_scan(eqn: Eqn, wanted: list[int]) -> Change | None:
     (body,) = eqn.regions
     consts, carry = eqn.params["consts"], eqn.params["carry"]
     live = _live(body, consts, carry, set(wanted))
-    read = _read(body, live)
+    read = read_by(body, live)
     carried = [k for k in live if k < carry]
     inputs = [i for i in range(consts) if i in read or i < _steps(eqn)]
     fixed = len(inputs)
@@ -276,7 +276,7 @@ def _trim_scan(eqn: Eqn, wanted: list[int]) -> Change | None:
         return None
     params = {**eqn.params, "consts": fixed, "carry": len(carried)}
     operands = [eqn.operands[i] for i in inputs]
-    new_body = _with_inputs(body, inputs, live)
+    new_body = with_inputs(body, inputs, live)
     return Change(operands, params, (new_body,), _picks(len(eqn.results), live))
 
 
@@ -285,18 +285,18 @@ def _trim_while(eqn: Eqn, wanted: list[int]) -> Change | None:
     tests, consts = eqn.params["tests"], eqn.params["consts"]
     count = len(eqn.results)
     carry = len(body.inputs) - consts
-    tested = _read(test, [0])
+    tested = read_by(test, [0])
     steering = {i - tests for i in tested if i >= tests}
     live = _live(body, consts, carry, steering | set(wanted))
     carried = [k for k in live if k < carry]
-    read = _read(body, live)
+    read = read_by(body, live)
     own_tests = [i for i in range(tests) if i in tested]
     own_consts = [i for i in range(consts) if i in read]
     if len(live) == count and len(own_tests) == tests and len(own_consts) == consts:
         return None
     regions = (
-        _with_inputs(test, [*own_tests, *(tests + k for k in carried)], [0]),
-        _with_inputs(body, [*own_consts, *(consts + k for k in carried)], live),
+        with_inputs(test, [*own_tests, *(tests + k for k in carried)], [0]),
+        with_inputs(body, [*own_consts, *(consts + k for k in carried)], live),
     )
     first = tests + consts
     positions = [*own_tests, *(tests + i for i in own_consts), *(first + k for k in carried)]

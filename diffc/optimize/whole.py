@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffc.ir.graph import Graph
+from diffc.optimize.calls import unused_in_calls
 from diffc.optimize.masks import mask_of_maximum
 from diffc.optimize.quotients import quotient_of_contract
 from diffc.optimize.regions import (
@@ -40,6 +41,9 @@ class GraphRule:
 GRAPH_RULES: dict[str, GraphRule] = {
     "branch_of_literal": GraphRule(branch_of_literal, "flags that are known when compiling"),
     "unused_in_regions": GraphRule(unused_in_regions, "loops of which only some results count"),
+    "unused_in_calls": GraphRule(
+        unused_in_calls, "gradients of blocks by what is not asked for, and their masks"
+    ),
     "constant_carries": GraphRule(constant_carries, "parameters carried beside a state"),
     "literal_operands": GraphRule(literal_operands, "zeros that tangents and sums start from"),
     "sum_of_shifts": GraphRule(sum_of_shifts, "convolutions written as sums of shifted slices"),

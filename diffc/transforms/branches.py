@@ -4,6 +4,8 @@ The jvp is a ``cond`` of the branches' jvps. The linearization is a primal ``con
 return what their linear halves read, and a linear ``cond`` on the same index. Branches keep
 different things, so they share slots: one for each aval, as many as the branch needs that keeps
 most of it; what a branch doesn't use is zero. The transpose is a ``cond`` of transposed branches.
+A tangent has a support if it has one in any branch; in the others it is True, or False where the
+branch gives zero.
 """
 
 from __future__ import annotations
@@ -12,44 +14,52 @@ from collections.abc import Mapping, Sequence
 
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, literal
-from diffc.transforms.backward import TRANSPOSE_RULES, transpose
+from diffc.transforms.backward import TRANSPOSE_RULES, transposed
 from diffc.transforms.forward import (
     JVP_RULES,
     LINEARIZE_RULES,
     Linearization,
     Mask,
+    Supports,
     jvp,
     linearize,
+    plain,
 )
+from diffc.transforms.regions import given_to, spread, with_supports
 from diffc.transforms.residuals import minimized
+from diffc.transforms.rules import Tangent
 
-Found = tuple[Sequence[Operand], Sequence[Operand | None]]
+Found = tuple[Sequence[Operand], Sequence[Tangent | None]]
 
 
-def _masks(eqn: Eqn, dots: Mapping[int, Operand]) -> tuple[Mask, Mask]:
-    """Which inputs of the branches are active, and which outputs of any branch."""
+def _any(rows: Sequence[Sequence[bool]]) -> Mask:
+    """Where any row holds."""
+    return tuple(any(column) for column in zip(*rows, strict=True))
+
+
+def _masks(eqn: Eqn, dots: Mapping[int, Tangent]) -> tuple[Mask, Mask, Supports]:
+    """Active inputs of the branches, active outputs of any branch, and supports."""
     mask = tuple(i in dots for i in range(1, len(eqn.operands)))
-    found = [jvp(branch, mask).active_outputs for branch in eqn.regions]
-    return mask, tuple(any(column) for column in zip(*found, strict=True))
-
-
-def _spread(active: Mask, dots: Sequence[Operand]) -> list[Operand | None]:
-    found = iter(dots)
-    return [next(found) if is_active else None for is_active in active]
+    own = Supports.of(eqn, dots, 1)
+    found = [jvp(branch, mask, None, own) for branch in eqn.regions]
+    active = _any([each.active_outputs for each in found])
+    have = _any([each.supports for each in found])
+    return mask, active, Supports(own.given, have)
 
 
 def _cond_jvp(
-    builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Tangent]
 ) -> Found:
-    mask, active = _masks(eqn, dots)
+    mask, active, supports = _masks(eqn, dots)
     count = len(eqn.results)
     if not any(active):
         results = builder.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
         return results, [None] * count
-    branches = tuple(jvp(branch, mask, active).graph for branch in eqn.regions)
-    given = [*operands, *(dots[i] for i in sorted(dots))]
-    results = builder.emit(eqn.op, given, eqn.params, branches, eqn.loc)
-    return results[:count], _spread(active, results[count:])
+    branches = tuple(jvp(branch, mask, active, supports).graph for branch in eqn.regions)
+    results = builder.emit(eqn.op, given_to(operands, dots), eqn.params, branches, eqn.loc)
+    last = count + sum(active)
+    found = with_supports(active, results[count:last], supports.wanted, results[last:])
+    return results[:count], found
 
 
 Source = tuple[str, int]  #: where a residual is: an "input", a "result" or a "slot", and which
@@ -57,8 +67,9 @@ Source = tuple[str, int]  #: where a residual is: an "input", a "result" or a "s
 
 def _cond_linearize(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
-) -> Found:
-    mask, active = _masks(eqn, dots)
+) -> tuple[Sequence[Operand], Sequence[Operand | None]]:
+    mask = tuple(i in dots for i in range(1, len(eqn.operands)))
+    active = _any([jvp(branch, mask).active_outputs for branch in eqn.regions])
     count = len(eqn.results)
     if not any(active):
         results = builder.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
@@ -79,7 +90,7 @@ def _cond_linearize(
     )
     given = [operands[0], *residuals, *(dots[i] for i in sorted(dots))]
     found = builder.emit(eqn.op, given, eqn.params, linears, eqn.loc)
-    return results[:count], _spread(active, found)
+    return results[:count], spread(active, found)
 
 
 def _minimized(halves: Linearization, count: int) -> Linearization:
@@ -168,21 +179,36 @@ def _linear(
 
 
 def _cond_transpose(
-    builder: Builder, eqn: Eqn, operands: Sequence[Operand | None], cts: Mapping[int, Operand]
-) -> Mapping[int, Operand]:
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand | None], cts: Mapping[int, Tangent]
+) -> Mapping[int, Tangent]:
     linear = [operand is None for operand in operands[1:]]
+    positions = [i for i, is_linear in enumerate(linear, 1) if is_linear]
     present = [i in cts for i in range(len(eqn.results))]
-    turned = [transpose(branch, linear, present) for branch in eqn.regions]
+    given = tuple(i in cts and cts[i].support is not None for i in range(len(eqn.results)))
+    own = Supports(given, (False,) * len(positions))
+    have = _any([transposed(branch, linear, present, own).supports for branch in eqn.regions])
+    supports = Supports(given, have)
+    turned = [transposed(branch, linear, present, supports).graph for branch in eqn.regions]
     columns = list(zip(*(graph.outputs for graph in turned), strict=True))
-    kept = [k for k, column in enumerate(columns) if not all(map(_is_zero, column))]
+    count = len(positions)
+    kept = [k for k, column in enumerate(columns[:count]) if not all(map(_is_zero, column))]
+    at = {k: count + n for n, k in enumerate(k for k, has in enumerate(have) if has)}
+    masked = [at[k] for k in kept if k in at]
     regions = tuple(
-        Graph(graph.name, graph.inputs, graph.eqns, tuple(graph.outputs[k] for k in kept))
+        Graph(
+            graph.name,
+            graph.inputs,
+            graph.eqns,
+            tuple(graph.outputs[k] for k in (*kept, *masked)),
+        )
         for graph in turned
     )
-    given = [x for x in operands if x is not None] + [cts[i] for i in sorted(cts)]
-    results = builder.emit(eqn.op, given, eqn.params, regions, eqn.loc)
-    positions = [i for i, is_linear in enumerate(linear, 1) if is_linear]
-    return {positions[k]: ct for k, ct in zip(kept, results, strict=True)}
+    residuals = [x for x in operands if x is not None]
+    results = builder.emit(eqn.op, given_to(residuals, cts), eqn.params, regions, eqn.loc)
+    found = with_supports(
+        [True] * len(kept), results[: len(kept)], [k in at for k in kept], results[len(kept) :]
+    )
+    return {positions[k]: ct for k, ct in zip(kept, found, strict=True) if ct is not None}
 
 
 def _is_zero(operand: Operand) -> bool:
@@ -190,5 +216,5 @@ def _is_zero(operand: Operand) -> bool:
 
 
 JVP_RULES["cond"] = _cond_jvp
-LINEARIZE_RULES["cond"] = _cond_linearize
+LINEARIZE_RULES["cond"] = plain(_cond_linearize)
 TRANSPOSE_RULES["cond"] = _cond_transpose

@@ -18,9 +18,9 @@ from diffc.ir.graph import Builder, Eqn, Graph, Operand, Value, graphs_of, liter
 from diffc.ops.batching import spread_front
 from diffc.ops.registry import find
 from diffc.ops.term import GraphTerm
-from diffc.transforms.backward import TRANSPOSE_RULES, transpose
+from diffc.transforms.backward import TRANSPOSE_RULES, plain_transpose, transpose
 from diffc.transforms.batch import BATCH_RULES, batch
-from diffc.transforms.forward import JVP_RULES, LINEARIZE_RULES, jvp, linearize
+from diffc.transforms.forward import JVP_RULES, LINEARIZE_RULES, jvp, linearize, plain
 from diffc.transforms.linear import explain_nonlinear
 
 if TYPE_CHECKING:
@@ -341,9 +341,9 @@ def _linear_batch(
     return results, [True] * len(results)
 
 
-JVP_RULES.update(custom=_custom_jvp, custom_linear=_linear_jvp)
-LINEARIZE_RULES.update(custom=_custom_linearize, custom_linear=_linear_linearize)
-TRANSPOSE_RULES.update(custom_linear=_linear_transpose)
+JVP_RULES.update(custom=plain(_custom_jvp), custom_linear=plain(_linear_jvp))
+LINEARIZE_RULES.update(custom=plain(_custom_linearize), custom_linear=plain(_linear_linearize))
+TRANSPOSE_RULES.update(custom_linear=plain_transpose(_linear_transpose))
 BATCH_RULES.update(custom=_custom_batch, custom_linear=_linear_batch)
 
 

@@ -5,7 +5,9 @@ Before: ``f(x) = sin(x)``. After ``jvp``: ``f(x, x_dot) = (sin(x), x_dot * cos(x
 linear graph ``f_lin(residual, x_dot) = x_dot * residual``.
 
 Absent tangents are None, never arrays of zeros. Which values carry tangents is a fact of the graph:
-an output that no active input reaches has none.
+an output that no active input reaches has none. Supports of tangents (see ``support``) go in and
+come out beside them where they are asked for, so that a region doesn't end them. ``linearize`` has
+no use for them there: what a choice confined on the way forward, its transpose confines again.
 """
 
 from __future__ import annotations
@@ -34,6 +36,11 @@ Mask = tuple[bool, ...]
 #: a region op's rule: (builder, eqn, operands, tangents by position) -> (results, their tangents).
 #: ``regions`` fills these; a jvp rule may make one equation of both, a linearize rule may not.
 RegionRule = Callable[
+    [Builder, Eqn, Sequence[Operand], Mapping[int, Tangent]],
+    tuple[Sequence[Operand], Sequence[Tangent | None]],
+]
+#: the same for a region op that ends supports
+PlainRule = Callable[
     [Builder, Eqn, Sequence[Operand], Mapping[int, Operand]],
     tuple[Sequence[Operand], Sequence[Operand | None]],
 ]
@@ -41,16 +48,30 @@ JVP_RULES: dict[str, RegionRule] = {}
 LINEARIZE_RULES: dict[str, RegionRule] = {}
 
 
+def plain(rule: PlainRule) -> RegionRule:
+    """The rule of an op that ends supports."""
+
+    def run(
+        builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Tangent]
+    ) -> tuple[Sequence[Operand], Sequence[Tangent | None]]:
+        results, found = rule(builder, eqn, operands, {i: dot.operand for i, dot in dots.items()})
+        return results, [None if dot is None else Tangent(dot) for dot in found]
+
+    return run
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Jvp:
     """``graph(inputs..., tangents of inputs...) -> outputs..., tangents of outputs``.
 
-    Active inputs and outputs only have tangents.
+    Active inputs and outputs only have tangents. Where supports were asked for, those of tangents
+    stand behind them, among inputs and among outputs; ``supports`` says which outputs have one.
     """
 
     graph: Graph
     active: Mask
     active_outputs: Mask
+    supports: Mask = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,29 +93,56 @@ class Linearization:
     residuals: int
 
 
-_JVPS: WeakKeyDictionary[Graph, dict[tuple[Mask, Mask], Jvp]] = WeakKeyDictionary()
+@dataclass(frozen=True, slots=True)
+class Supports:
+    """Which supports a region's derivative is given, and which it must give.
+
+    Attributes:
+        given: which inputs come with the support of their tangent (or cotangent).
+        wanted: which outputs get one in any case: True everywhere, False for absent tangents.
+    """
+
+    given: Mask
+    wanted: Mask
+
+    @classmethod
+    def of(cls, eqn: Eqn, dots: Mapping[int, Tangent], first: int = 0) -> Supports:
+        """Those of the tangents of an equation's operands from ``first`` on."""
+        given = (i in dots and dots[i].support is not None for i in range(first, len(eqn.operands)))
+        return cls(tuple(given), (False,) * len(eqn.results))
+
+
+Key = tuple[Mask, Mask, Supports | None]
+_JVPS: WeakKeyDictionary[Graph, dict[Key, Jvp]] = WeakKeyDictionary()
 _LINEARIZATIONS: WeakKeyDictionary[Graph, dict[tuple[Mask, Mask], Linearization]] = (
     WeakKeyDictionary()
 )
 
 
-def jvp(graph: Graph, active: Sequence[bool], instantiate: Sequence[bool] | None = None) -> Jvp:
+def jvp(
+    graph: Graph,
+    active: Sequence[bool],
+    instantiate: Sequence[bool] | None = None,
+    supports: Supports | None = None,
+) -> Jvp:
     """The graph that computes values and tangents together.
 
     Args:
         graph: what to differentiate.
         active: which inputs have tangents; only float inputs can.
         instantiate: outputs that get a tangent (zeros) even if no active input reaches them.
+        supports: which supports go in and come out; None: none.
     """
     mask, wanted = tuple(active), _wanted(graph, instantiate)
     known = _JVPS.setdefault(graph, {})
-    found = known.get((mask, wanted))
+    found = known.get((mask, wanted, supports))
     if found is None:
-        builder, tangents, env = _walk(graph, mask, split=False)
+        builder, tangents, env = _walk(graph, mask, supports, split=False)
         outputs = [env.get(output, output) for output in graph.outputs]
         dots, active_outputs = _output_tangents(graph, tangents, wanted)
-        built = prune(builder.build([*outputs, *dots]))
-        found = known[mask, wanted] = Jvp(built, mask, active_outputs)
+        masks, have = _output_supports(graph, tangents, active_outputs, supports)
+        built = prune(builder.build([*outputs, *dots, *masks]))
+        found = known[mask, wanted, supports] = Jvp(built, mask, active_outputs, have)
     return found
 
 
@@ -115,7 +163,7 @@ def _wanted(graph: Graph, instantiate: Sequence[bool] | None) -> Mask:
 
 
 def _linearize(graph: Graph, mask: Mask, wanted: Mask) -> Linearization:
-    builder, tangents, env = _walk(graph, mask, split=True)
+    builder, tangents, env = _walk(graph, mask, None, split=True)
     outputs = [env.get(output, output) for output in graph.outputs]
     dots, active_outputs = _output_tangents(graph, tangents, wanted)
     whole = prune(builder.build([*outputs, *dots]))
@@ -159,8 +207,27 @@ def _output_tangents(
     return dots, tuple(active)
 
 
+def _output_supports(
+    graph: Graph, tangents: dict[Operand, Tangent], active: Mask, supports: Supports | None
+) -> tuple[list[Operand], Mask]:
+    """The supports of the outputs' tangents, and which outputs have one."""
+    if supports is None:
+        return [], ()
+    masks: list[Operand] = []
+    have: list[bool] = []
+    for output, is_active, is_wanted in zip(graph.outputs, active, supports.wanted, strict=True):
+        tangent = tangents.get(output)
+        support = None if tangent is None else tangent.support
+        has = is_active and (support is not None or is_wanted)
+        have.append(has)
+        if has:
+            shape = output.aval.with_dtype("bool")
+            masks.append(literal(tangent is not None, shape) if support is None else support)
+    return masks, tuple(have)
+
+
 def _walk(
-    graph: Graph, mask: Mask, *, split: bool
+    graph: Graph, mask: Mask, supports: Supports | None, *, split: bool
 ) -> tuple[Builder, dict[Operand, Tangent], dict[Operand, Operand]]:
     """Copies ``graph`` and emits its tangents beside it.
 
@@ -177,6 +244,10 @@ def _walk(
             dot = builder.input(value.aval, f"{value.name}_dot")
             dot.of = value
             tangents[value] = Tangent(dot)
+    for value, is_given in zip(graph.inputs, supports.given if supports else (), strict=False):
+        if is_given:
+            support = builder.input(value.aval.with_dtype("bool"), f"{value.name}_support")
+            tangents[value] = Tangent(tangents[value].operand, support)
     for eqn in graph.eqns:
         builder.loc = eqn.loc
         dots = {i: tangents[x] for i, x in enumerate(eqn.operands) if x in tangents}
@@ -208,11 +279,10 @@ def _walk_region(
     split: bool,
 ) -> None:
     operands = [env.get(x, x) for x in eqn.operands]
-    plain = {i: dot.operand for i, dot in dots.items()}
     rule = LINEARIZE_RULES[eqn.op.name] if split else JVP_RULES[eqn.op.name]
-    results, found = rule(builder, eqn, operands, plain)
+    results, found = rule(builder, eqn, operands, dots)
     env.update(zip(eqn.results, results, strict=True))
-    _record(eqn.results, [None if dot is None else Tangent(dot) for dot in found], tangents)
+    _record(eqn.results, found, tangents)
 
 
 def _record(

@@ -14,7 +14,13 @@ from collections.abc import Mapping, Sequence
 from diffc.ir.graph import Builder, Eqn, Graph, Operand, Value, prune
 from diffc.transforms.backward import TRANSPOSE_RULES
 from diffc.transforms.batch import BATCH_RULES, batch_call
-from diffc.transforms.forward import JVP_RULES, LINEARIZE_RULES, Linearization, linearize
+from diffc.transforms.forward import (
+    JVP_RULES,
+    LINEARIZE_RULES,
+    Linearization,
+    linearize,
+    plain,
+)
 from diffc.transforms.regions import call_jvp, call_transpose
 
 
@@ -69,6 +75,6 @@ def _again(halves: Linearization, count: int, saved: Sequence[Value]) -> Graph:
 
 
 JVP_RULES.update(checkpoint=call_jvp)
-LINEARIZE_RULES.update(checkpoint=_linearize)
+LINEARIZE_RULES.update(checkpoint=plain(_linearize))
 TRANSPOSE_RULES.update(checkpoint=call_transpose)
 BATCH_RULES.update(checkpoint=batch_call)

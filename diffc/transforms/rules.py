@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from diffc.errors import InternalError
 from diffc.ir.graph import Builder, Eqn, Literal, Operand
-from diffc.ops.declare import Linear, Linearized, Partials, Routes
+from diffc.ops.declare import Linear, Linearized, Map, Partials, Routes
+from diffc.ops.interpret import by_numpy
 from diffc.ops.term import GraphTerm, Term
 from diffc.transforms.stores import added
 from diffc.transforms.support import confine, everywhere, join, mapped, meet, nowhere
@@ -46,6 +49,20 @@ def term(builder: Builder, operand: Operand) -> GraphTerm:
     return GraphTerm(builder, operand)
 
 
+def _constant(operand: Operand) -> float | None:
+    """The one value that an operand has everywhere, if it is known."""
+    if isinstance(operand, Literal):
+        return operand.value
+    eqn = operand.eqn
+    if eqn is None or eqn.regions or not all(isinstance(x, Literal) for x in eqn.operands):
+        return None
+    if not isinstance(eqn.op.body, Map):
+        return None
+    scalars = [np.array(x.value, x.aval.numpy) for x in eqn.operands if isinstance(x, Literal)]
+    with np.errstate(all="ignore"):
+        return float(np.asarray(by_numpy(eqn, scalars)))
+
+
 def times(builder: Builder, tangent: Tangent, partial: Any, bounded: bool) -> Tangent:
     """``tangent * partial``, confined to the tangent's support unless the partial is finite."""
     t = term(builder, tangent.operand)
@@ -56,10 +73,11 @@ def times(builder: Builder, tangent: Tangent, partial: Any, bounded: bool) -> Ta
             return tangent
         product = -t if partial == -1 else t * partial
         return Tangent(product.operand, tangent.support)
-    if isinstance(partial.operand, Literal):
-        if partial.operand.value == 1:
+    constant = _constant(partial.operand)
+    if constant is not None:
+        if constant == 1:
             return tangent
-        bounded = bounded or math.isfinite(partial.operand.value)
+        bounded = bounded or math.isfinite(constant)
     product = t * partial
     if not bounded:
         product = confine(product, tangent.support)

@@ -16,9 +16,9 @@ from diffc.ir.graph import Builder, Eqn, Graph, Operand, literal
 from diffc.ops.batching import spread_front
 from diffc.ops.registry import find
 from diffc.ops.term import GraphTerm
-from diffc.transforms.backward import TRANSPOSE_RULES, transpose
+from diffc.transforms.backward import TRANSPOSE_RULES, plain_transpose, transpose
 from diffc.transforms.batch import BATCH_RULES, batch
-from diffc.transforms.forward import JVP_RULES, LINEARIZE_RULES, linearize
+from diffc.transforms.forward import JVP_RULES, LINEARIZE_RULES, linearize, plain
 from diffc.transforms.taylor import TAYLOR_RULES, Series, taylor
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ def _taylor(builder: Builder, eqn: Eqn, terms: Sequence[Series], order: int) -> 
     return [Series(builder, v, tuple(cs)) for v, cs in zip(values, found, strict=True)]
 
 
-JVP_RULES["linear_solve"] = _derivative
-LINEARIZE_RULES["linear_solve"] = _derivative
-TRANSPOSE_RULES["linear_solve"] = _transpose
+JVP_RULES["linear_solve"] = plain(_derivative)
+LINEARIZE_RULES["linear_solve"] = plain(_derivative)
+TRANSPOSE_RULES["linear_solve"] = plain_transpose(_transpose)
 BATCH_RULES["linear_solve"] = _batch
 TAYLOR_RULES["linear_solve"] = _taylor

@@ -4,9 +4,10 @@ A support is a boolean operand of the tangent's shape, or None: everywhere. ``se
 slices and pads seed supports, movement ops map them, a sum asks whether *any* summed element has
 one, and where cotangents add up supports are joined by OR. A product with a partial derivative
 that may be infinite or NaN is then taken only inside the support, so a branch that was not taken
-contributes exactly nothing. Indexing maps supports too; what a scatter adds up is non-zero where
-any update may be. Ops that mix elements otherwise (``contract``, ``cumsum``, region ops) end a
-support: it becomes None.
+contributes exactly nothing. Indexing maps supports too; what a scatter, a cumulative sum or
+overlapping windows add up is non-zero where any summand may be. Supports go into regions and come
+out of them beside the tangents. Ops that mix elements otherwise (``contract``) and users' own rules
+end a support: it becomes None.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from diffc.ops.term import GraphTerm
 ON_SUPPORTS = {"sum": "any", "add": "bitwise_or"}
 #: ops whose first operands are tangents, and how many; integers follow, which stay as they are.
 INDEXING = {"gather": 1, "dynamic_slice": 1, "dynamic_update_slice": 2, "scatter": 2}
+#: sums of which each element has its own summands; counted, as booleans can't be added.
+COUNTED = ("cumsum", "overlap_add")
 
 
 class SupportEndsError(Exception):
@@ -51,6 +54,8 @@ class SupportTerm(GraphTerm):
             return (self,)
         if name in INDEXING:
             return (self._indexed(name, others, params),)
+        if name in COUNTED:
+            return (self._counted(name, params),)
         op = find(ON_SUPPORTS.get(name, name))
         if not (op.is_movement or name in ON_SUPPORTS):
             raise SupportEndsError(name)
@@ -68,6 +73,16 @@ class SupportTerm(GraphTerm):
             return tuple(SupportTerm(self.builder, literal(values.copy().pop(), a)) for a in avals)
         results = self.builder.emit(op, operands, params)
         return tuple(SupportTerm(self.builder, result) for result in results)
+
+    def _counted(self, name: str, params: Mapping[str, Any]) -> SupportTerm:
+        """Where any summand may be non-zero. No sum has so many that 32 bits don't hold them."""
+        op = find(name)
+        if isinstance(self.operand, Literal):
+            (aval,) = op.infer((self.aval.with_dtype("u32"),), params, ())
+            return SupportTerm(self.builder, literal(self.operand.value, aval.with_dtype("bool")))
+        (count,) = self.builder.emit(op, (_converted(self.builder, self.operand, "u32"),), params)
+        zero = literal(0, count.aval)
+        return SupportTerm(self.builder, self.builder.emit(find("ne"), (count, zero))[0])
 
     def _indexed(
         self, name: str, others: Sequence[GraphTerm], params: Mapping[str, Any]

@@ -6,7 +6,8 @@ with a partial ``p``, whose own coefficients come from its formula, run on polyn
 linear acts on each coefficient. Only products and quotients have recurrences of their own (Griewank
 and Walther, "Evaluating Derivatives", 2008, chapter 13).
 
-Absent coefficients are None, never arrays of zeros.
+Absent coefficients are None, never arrays of zeros. A polynomial has a support, as tangents have:
+where coefficients beyond the first may be non-zero.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from diffc.ops.registry import find
 from diffc.ops.term import GraphTerm
 from diffc.transforms.custom_rules import expand
 from diffc.transforms.rules import Tangent, push
+from diffc.transforms.support import confine, join
 
 Coefficient = Operand | None
 Mask = tuple[bool, ...]
@@ -31,13 +33,15 @@ class Series(GraphTerm):
     """A polynomial as a term: ``operand`` at t = 0, and ``higher`` coefficients.
 
     ``known`` remembers what was computed in one graph, by op and coefficients, since partials are
-    asked for again at each order.
+    asked for again at each order. ``support`` is where higher coefficients may be non-zero (None:
+    everywhere).
     """
 
-    __slots__ = ("higher", "known")
+    __slots__ = ("higher", "known", "support")
 
     higher: tuple[Coefficient, ...]
     known: dict[Any, tuple[Series, ...]]
+    support: Operand | None
 
     def __init__(
         self,
@@ -45,10 +49,12 @@ class Series(GraphTerm):
         operand: Operand,
         higher: tuple[Coefficient, ...] = (),
         known: dict[Any, tuple[Series, ...]] | None = None,
+        support: Operand | None = None,
     ) -> None:
         super().__init__(builder, operand)
         self.higher = higher
         self.known = {} if known is None else known
+        self.support = support
 
     @property
     def order(self) -> int:
@@ -67,11 +73,16 @@ class Series(GraphTerm):
 
     def cut(self, order: int) -> Series:
         """Without powers above ``order``."""
-        return self.make(self.operand, self.higher[:order])
+        return self.make(self.operand, self.higher[:order], self.support)
 
-    def make(self, operand: Operand, higher: tuple[Coefficient, ...]) -> Series:
+    def make(
+        self,
+        operand: Operand,
+        higher: tuple[Coefficient, ...],
+        support: Operand | None = None,
+    ) -> Series:
         """Another polynomial in the same graph."""
-        return Series(self.builder, operand, higher, self.known)
+        return Series(self.builder, operand, higher, self.known, support)
 
     def slope(self) -> Series:
         """The derivative by t."""
@@ -123,10 +134,15 @@ def apply(op: Op, terms: Sequence[Series], params: Mapping[str, Any]) -> tuple[S
     """The results of an op without regions on polynomials."""
     order = max(term.order for term in terms)
     terms = [
-        term.make(term.operand, (*term.higher, *(None,) * (order - term.order))) for term in terms
+        term.make(term.operand, (*term.higher, *(None,) * (order - term.order)), term.support)
+        for term in terms
     ]
     known = terms[0].known
-    key = (op.name, tuple(sorted(params.items())), *((t.operand, t.higher) for t in terms))
+    key = (
+        op.name,
+        tuple(sorted(params.items())),
+        *((t.operand, t.higher, t.support) for t in terms),
+    )
     found = known.get(key)
     if found is None:
         builder = terms[0].builder
@@ -150,7 +166,7 @@ def _partials(
     """``k y_k`` is the coefficient k-1 of ``p x'``."""
     if op.name in RECURRENCES:
         return RECURRENCES[op.name](terms, result)
-    out = terms[0].make(result, ())
+    out = terms[0].make(result, (), _joined(terms))
     for power in range(1, terms[0].order + 1):
         below = [term.cut(power - 1) for term in terms]
         partials = fact.formula(*below, out, **params)
@@ -163,21 +179,38 @@ def _partials(
                 continue
             for j in range(power):
                 slope = _scaled(term.at(power - j), (power - j) / power)
-                parts.append(_product(slope, partial.at(j)))
+                product = _product(slope, partial.at(j))
+                parts.append(
+                    product if fact.bounded and j == 0 else _confined(product, term.support)
+                )
         out = _extended(out, _sum(parts))
     return out
 
 
 def _extended(series: Series, coefficient: GraphTerm | None) -> Series:
     last = None if coefficient is None else coefficient.operand
-    return series.make(series.operand, (*series.higher, last))
+    return series.make(series.operand, (*series.higher, last), series.support)
+
+
+def _joined(terms: Sequence[Series]) -> Operand | None:
+    """Where any of the polynomials may change with t."""
+    supports = [term.support for term in terms if not term.is_constant]
+    return join(terms[0].builder, supports)
+
+
+def _confined(product: GraphTerm | None, support: Operand | None) -> GraphTerm | None:
+    return None if product is None else confine(product, support)
 
 
 def _times(terms: Sequence[Series], result: Value) -> Series:
     x, y = terms
-    out = x.make(result, ())
+    out = x.make(result, (), _joined(terms))
     for power in range(1, x.order + 1):
-        parts = [_product(x.at(i), y.at(power - i)) for i in range(power + 1)]
+        parts: list[GraphTerm | None] = []
+        for i in range(power + 1):
+            product = _product(x.at(i), y.at(power - i))
+            product = _confined(product, x.support if i else None)
+            parts.append(_confined(product, y.support if i < power else None))
         out = _extended(out, _sum(parts))
     return out
 
@@ -185,12 +218,16 @@ def _times(terms: Sequence[Series], result: Value) -> Series:
 def _over(terms: Sequence[Series], result: Value) -> Series:
     """From ``y * out = x``."""
     x, y = terms
-    out = x.make(result, ())
+    support = _joined(terms)
+    out = x.make(result, (), support)
     bottom = y.at(0)
     for power in range(1, x.order + 1):
-        known = _sum([_product(out.at(i), y.at(power - i)) for i in range(power)])
+        known = _sum(
+            [_confined(_product(out.at(i), y.at(power - i)), y.support) for i in range(power)]
+        )
         rest = _sum([x.at(power), None if known is None else -known])
-        out = _extended(out, None if rest is None else rest / bottom)
+        quotient = None if rest is None else rest / bottom
+        out = _extended(out, _confined(quotient, support))
     return out
 
 
@@ -208,17 +245,20 @@ def _by_coefficient(
     assert result.eqn is not None
     operands = [term.operand for term in terms]
     out = terms[0].make(result, ())
+    supports: list[Operand | None] = []
     for power in range(1, terms[0].order + 1):
         dots = {
-            i: Tangent(coefficient)
+            i: Tangent(coefficient, term.support)
             for i, term in enumerate(terms)
             if (coefficient := term.higher[power - 1]) is not None
         }
         dot = None
         if dots:
             (dot,) = push(terms[0].builder, result.eqn, operands, (result,), dots)
+        if dot is not None:
+            supports.append(dot.support)
         out = _extended(out, None if dot is None else GraphTerm(out.builder, dot.operand))
-    return out
+    return out.make(result, out.higher, join(out.builder, supports))
 
 
 def _linear(

@@ -26,7 +26,7 @@ from diffc.ir.graph import (
     prune,
     rebuild,
 )
-from diffc.transforms.backward import TRANSPOSE_RULES, VJP_PASSES, transpose
+from diffc.transforms.backward import TRANSPOSE_RULES, VJP_PASSES, plain_transpose, transpose
 from diffc.transforms.checkpoints import Checkpoints, Loop, checkpointed, reversed_steps
 from diffc.transforms.forward import (
     JVP_RULES,
@@ -36,6 +36,7 @@ from diffc.transforms.forward import (
     Mask,
     jvp,
     linearize,
+    plain,
 )
 from diffc.transforms.stores import added
 from diffc.transforms.while_stores import linearized, reversed_rows
@@ -324,7 +325,7 @@ def _plain_operands(eqn: Eqn, test: Graph, body: Graph) -> list[Operand]:
     ]
 
 
-JVP_RULES["while"] = _while_jvp
-LINEARIZE_RULES["while"] = _while_linearize
-TRANSPOSE_RULES["while"] = _while_transpose
+JVP_RULES["while"] = plain(_while_jvp)
+LINEARIZE_RULES["while"] = plain(_while_linearize)
+TRANSPOSE_RULES["while"] = plain_transpose(_while_transpose)
 VJP_PASSES.append(merged)

@@ -14,8 +14,8 @@ from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, literal
 from diffc.ops.registry import find
 from diffc.transforms.checkpoints import Loop, Undo, emit_while, region
 from diffc.transforms.forward import Linearization
-from diffc.transforms.regions import counted, permuted
 from diffc.transforms.residuals import minimized
+from diffc.transforms.scan_rules import counted, permuted
 
 _INT = aval("i64")
 

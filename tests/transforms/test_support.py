@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import diffc
 from diffc.ops.interpret import evaluate
+from diffc.optimize import compact
 from diffc.trace import trace
 from diffc.transforms import jvp, vjp
 
@@ -55,9 +56,26 @@ SCALARS = {
 }
 
 
+#: what a part of a program may stand in; none of them ends a support
+BORDERS = {
+    "none": lambda part, y: part(y),
+    "call": lambda part, y: diffc.jit(part)(y),
+    "checkpoint": lambda part, y: diffc.checkpoint(part)(y),
+    "cond": lambda part, y: diffc.cond(y[0] == y[0], part, part, y),
+    "switch": lambda part, y: diffc.switch(1, [lambda y: 0 * part(y) + 1, part, part], y),
+    "call of call": lambda part, y: diffc.jit(lambda y: diffc.jit(part)(y))(y),
+    "map": lambda part, y: diffc.map(part, y[None])[0],
+    "scan": lambda part, y: diffc.scan(lambda c, _: (c, part(y)), 0.0, length=2)[1][1],
+    "carry": lambda part, y: diffc.scan(lambda c, _: (c, part(c)), y, length=2)[1][0],
+}
+
+
 @st.composite
-def programs(draw):
-    """``f(x, is_safe)``; safe, the unsafe function never sees what it can't take."""
+def programs(draw, borders=("none",)):
+    """``f(x, is_safe)``; safe, the unsafe function never sees what it can't take.
+
+    It has three parts, the unsafe function, steps and an ending, each within one of ``borders``.
+    """
     name = draw(st.sampled_from(sorted(UNSAFE)))
     unsafe, fits = UNSAFE[name]
     steps = draw(
@@ -77,12 +95,14 @@ def programs(draw):
     if len(places) == 0:
         ending = draw(st.sampled_from(("where", "overwritten", "masked sum")))
     times = draw(st.integers(1, 2))
+    first, second, last = (draw(st.sampled_from(borders)) for _ in range(3))
 
-    def f(x, is_safe):
-        fine = fits(x)
-        y = unsafe(np.where(fine, x, 0.5) if is_safe else x)
+    def middle(y):
         for step in steps:
             y = moved(step, y) if step[0] in MOVES else SCALARS[step[0]](y)
+        return y
+
+    def end(y):
         if ending == "where":
             return np.sum(np.where(good, y, 3.0))
         if ending == "indexed":
@@ -92,10 +112,16 @@ def programs(draw):
             y[others] = 2.0
             return np.sum(y * y)
         if ending == "dynamic":
-            return y[places[0] + np.argmin(0 * x)]
+            return y[places[0] + np.argmin(0 * np.arange(len(good)))]
         return np.sum(np.where(good, y, 0.0) * np.arange(len(good)))
 
-    return f, steps, name, ending
+    def f(x, is_safe):
+        y = np.where(fits(x), x, 0.5) if is_safe else x
+        for part, border in ((unsafe, first), (middle, second), (end, last)):
+            y = BORDERS[border](part, y)
+        return y
+
+    return f, steps, name, ending, (first, second, last)
 
 
 def graph_of(f, is_safe):
@@ -121,13 +147,78 @@ def directional(f, is_safe):
         return np.array([evaluate(made.graph, [X, *hidden, unit])[-1] for unit in np.eye(len(X))])
 
 
-@given(programs())
-def test_gradients_are_those_of_the_safe_version(drawn):
+def verify(drawn):
     f, *_ = drawn
     for derivative in (gradient, directional):
         found, expected = derivative(f, False), derivative(f, True)
         assert np.isfinite(expected).all()
         np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@given(programs())
+def test_gradients_are_those_of_the_safe_version(drawn):
+    verify(drawn)
+
+
+@given(programs(sorted(BORDERS)))
+def test_regions_do_not_end_a_support(drawn):
+    verify(drawn)
+
+
+# --- blocks that are outlined -----------------------------------------------------------------
+
+MASK = np.array([True, True, True, False, False])
+WEIGHTS = np.random.default_rng(0).uniform(0.2, 0.6, (6, 5, 5)) * MASK[:, None] * MASK
+STEPS = {
+    "where": lambda y, w: np.where(MASK, y, 0.0),
+    "sqrt": lambda y, w: np.sqrt(y),
+    "log": lambda y, w: np.log(y + 1),
+    "product": lambda y, w: w @ y,
+    "abs": lambda y, w: np.abs(y),
+    "reciprocal": lambda y, w: np.where(y > 0, 1 / y, 0),
+    "square": lambda y, w: y * y,
+    "exp": lambda y, w: np.exp(-y) * MASK,
+    "scale": lambda y, w: y / (np.sum(np.where(MASK, y, 0.0)) + 1.0),
+    "add": lambda y, w: y + 0.3 * MASK,
+}
+NAMES = st.sampled_from(sorted(STEPS))
+
+
+def derivatives(graph, arrays, hidden):
+    """The gradient and a directional derivative, by the interpreter."""
+    active = [True, True, *(False for _ in hidden)]
+    given = [*arrays, *hidden]
+    dots = [MASK * 1.0, WEIGHTS]
+    with np.errstate(all="ignore"):
+        backward = evaluate(vjp(graph, active).graph, [*given, np.float64(1)])[1:]
+        forward = evaluate(jvp(graph, active).graph, [*given, *dots])
+    return forward[0], [*backward, forward[1]]
+
+
+@given(st.lists(NAMES, max_size=3), st.lists(NAMES, min_size=4, max_size=7), st.integers(0, 6))
+def test_outlined_blocks_keep_supports(before, block, place):
+    block = [*block[:place], "product", *block[place:]]
+
+    def f(x, w):
+        y = x
+        for name in before:
+            y = STEPS[name](y, w[0])
+        for k in range(6):
+            for name in block:
+                y = STEPS[name](y, w[k])
+        return np.sum(np.where(MASK, y, 0.0))
+
+    arrays = [np.array([1.0, 0.5, 0.25, 0.0, 0.0]), WEIGHTS]
+    traced = trace(f, arrays)
+    hidden = [c.array for c in traced.captured]
+    outlined = compact(traced.graph, only=[])
+    assert any(eqn.op.name == "call" for eqn in outlined.eqns)
+    value, expected = derivatives(traced.graph, arrays, hidden)
+    again, found = derivatives(outlined, arrays, hidden)
+    np.testing.assert_array_equal(again, value)
+    if np.isfinite(value):
+        for x, y in zip(found, expected, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-9)
 
 
 CASES = {
