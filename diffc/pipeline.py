@@ -1,8 +1,8 @@
 """The stages, in one straight list: from a traced graph to native code.
 
-``trace → transform → optimize → plan → lower → tile → allocate → emit → build``. Each stage is a
-function from one printable value to the next. A :class:`Compilation` keeps every stage's value,
-text and time; texts are made when they are asked for.
+``trace → outline → transform → optimize → plan → lower → tile → allocate → emit → build``. Each
+stage is a function from one printable value to the next. A :class:`Compilation` keeps every stage's
+value, text and time; texts are made when they are asked for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from diffc.ir.graph import Graph, prune
 from diffc.ir.keys import structural_key
 from diffc.ir.note import Note
 from diffc.ir.text import print_graph
-from diffc.optimize import Outlined, compact
+from diffc.optimize import Outlined, compact, outline
 from diffc.plan.plan import plan
 from diffc.plan.program import Kernel, Program, callees
 from diffc.plan.text import print_program
@@ -40,6 +40,7 @@ from diffc.transforms import expand
 #: names of the stages, in order; ``asm`` is the text of ``build``.
 STAGES = (
     "trace",
+    "outline",
     "transform",
     "optimize",
     "plan",
@@ -191,10 +192,13 @@ def _run(
     target: Target,
 ) -> Iterator[Step]:
     clock = _Clock()
-    graph = traced
+    with clock("outline"):
+        graph = outline(prune(traced), result.outlined, only_chains=True)
+    outlined, report = graph, result.report()
+    yield "outline", graph, clock.seconds, lambda: print_graph(outlined, locations=True) + report
     if transform is not None:
         with clock("transform"):
-            graph = prune(transform(compact(traced, only=rules, report=result.outlined)))
+            graph = prune(transform(compact(graph, only=rules, report=result.outlined)))
     transformed = graph
     yield (
         "transform",

@@ -85,10 +85,10 @@ def dump(
 
 def fired_text(compilation: Compilation, rules: list[str] | None) -> str:
     """Comment lines that say which rules fired, before the transform and after it."""
-    traced, transformed = (compilation.stage(name).value for name in ("trace", "transform"))
+    before, transformed = (compilation.stage(name).value for name in ("outline", "transform"))
     lines = []
-    if transformed is not traced:
-        for name, count in fired_rules(traced, rules).items():
+    if transformed is not before:
+        for name, count in fired_rules(before, rules).items():
             lines.append(f"# fired before the transform: {name} x{count}\n")
     for name, count in fired_rules(transformed, rules).items():
         lines.append(f"# fired: {name} x{count}\n")

@@ -52,7 +52,7 @@ class Outlined:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Blocks:
     """Blocks ``[start + k * period, start + (k + 1) * period)`` for ``k`` below ``count``."""
 
     start: int
@@ -163,12 +163,12 @@ def _signatures(graph: Graph) -> NDArray[np.int64]:
     return np.array(found, np.int64)
 
 
-def _longest_run(graph: Graph, only_chains: bool) -> Run | None:
+def _longest_run(graph: Graph, only_chains: bool) -> Blocks | None:
     """The run that covers most equations."""
     if len(graph.eqns) < MIN_BLOCKS * MIN_EQNS:
         return None
     signatures = _signatures(graph)
-    best: Run | None = None
+    best: Blocks | None = None
     for period in _periods(signatures):
         if period < FEW_EQNS:
             continue
@@ -190,7 +190,7 @@ def _is_worth_a_call(block: Sequence[Eqn], count: int) -> bool:
     return any(not (eqn.op.is_elementwise or eqn.op.is_movement) for eqn in block)
 
 
-def _is_chain(graph: Graph, run: Run) -> bool:
+def _is_chain(graph: Graph, run: Blocks) -> bool:
     """Whether blocks compute with results of the blocks before, other than adding to them."""
     first, second, *_ = run.blocks()
     earlier = {result for i in first for result in graph.eqns[i].results}
@@ -213,7 +213,7 @@ def _periods(signatures: NDArray[np.int64]) -> list[int]:
     return [int(p) for p in periods[np.lexsort((first, -votes))][:MAX_PERIODS]]
 
 
-def _runs(signatures: NDArray[np.int64], period: int) -> Iterator[Run]:
+def _runs(signatures: NDArray[np.int64], period: int) -> Iterator[Blocks]:
     """Maximal stretches that repeat with this period."""
     is_equal = np.zeros(len(signatures) - period + 2, np.int8)
     is_equal[1:-1] = signatures[:-period] == signatures[period:]
@@ -221,10 +221,10 @@ def _runs(signatures: NDArray[np.int64], period: int) -> Iterator[Run]:
     for start, stop in zip(np.flatnonzero(change > 0), np.flatnonzero(change < 0), strict=True):
         length = int(stop - start) + period
         if length >= MIN_BLOCKS * period:
-            yield Run(int(start), period, length // period)
+            yield Blocks(int(start), period, length // period)
 
 
-def _aligned(graph: Graph, run: Run, signatures: NDArray[np.int64]) -> Run | None:
+def _aligned(graph: Graph, run: Blocks, signatures: NDArray[np.int64]) -> Blocks | None:
     """The run cut where the fewest values cross, if its blocks then do the same."""
     position = {eqn: i for i, eqn in enumerate(graph.eqns)}
     limit = len(graph.eqns)
@@ -253,15 +253,15 @@ def _aligned(graph: Graph, run: Run, signatures: NDArray[np.int64]) -> Run | Non
         count = (run.start + run.period * run.count - start) // run.period
         if start + run.period * (count + 1) <= end:
             count += 1
-        candidate = _consistent(graph, Run(start, run.period, count), position, signatures)
+        candidate = _consistent(graph, Blocks(start, run.period, count), position, signatures)
         if candidate is not None:
             return candidate
     return None
 
 
 def _consistent(
-    graph: Graph, run: Run, position: dict[Eqn, int], signatures: NDArray[np.int64]
-) -> Run | None:
+    graph: Graph, run: Blocks, position: dict[Eqn, int], signatures: NDArray[np.int64]
+) -> Blocks | None:
     """The longest part of the run whose blocks read their own values at equal places."""
     best_start, best_count = 0, 0
     shapes = [_shape_of(graph, block, position, signatures) for block in run.blocks()]
@@ -273,7 +273,7 @@ def _consistent(
             first = k
     if best_count < MIN_BLOCKS:
         return None
-    return Run(run.start + best_start * run.period, run.period, best_count)
+    return Blocks(run.start + best_start * run.period, run.period, best_count)
 
 
 def _shape_of(
@@ -294,7 +294,7 @@ def _shape_of(
 # --- replacing --------------------------------------------------------------------------------
 
 
-def _replace(graph: Graph, run: Run) -> tuple[Graph, Outlined]:
+def _replace(graph: Graph, run: Blocks) -> tuple[Graph, Outlined]:
     """The graph with each block of the run as a call."""
     blocks = list(run.blocks())
     position = {eqn: i for i, eqn in enumerate(graph.eqns)}

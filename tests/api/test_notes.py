@@ -121,7 +121,7 @@ def test_python_branches_are_noted():
 def test_the_text_of_the_stages_says_it():
     compiled = diffc.vmap(branch).compile(P, X)
     text = f"# note: {line_of('cond')}: {BRANCHES.format(2)}\n"
-    for stage in ("trace", "transform", "optimize"):
+    for stage in ("trace", "outline", "transform", "optimize"):
         assert compiled.stage(stage).text.endswith(text)
     assert "# note" not in diffc.jit(branch).compile(True, X).stage("optimize").text
 

@@ -81,7 +81,7 @@ def test_every_stage_is_written(ran):
     assert all(len(text) > 100 for text in texts.values())
     assert "demo_model.py:" in texts["01-trace.txt"]  # the lines of the model
     assert texts["01-trace.txt"].startswith("func @step(")
-    assert "define" in texts["08-emit.txt"]
+    assert "define" in texts["09-emit.txt"]
 
 
 def test_it_is_one_native_call_in_place():

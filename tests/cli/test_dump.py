@@ -16,6 +16,7 @@ SHAPES = "f32[6,10] f32[10,7]"
 
 MARKS = {
     "trace": "func @loss(x: f32[6,10], w: f32[10,7]) -> (f32[]) {",
+    "outline": "func @loss(x: f32[6,10], w: f32[10,7]) -> (f32[]) {",
     "transform": "func @loss_grad(x: f32[6,10], w: f32[10,7]) -> (f32[], f32[6,10], f32[10,7]) {",
     "optimize": "# fired: mul_one x1",
     "plan": "program @loss_grad(",
@@ -55,7 +56,7 @@ def test_locations_are_the_users(cli):
 
 def test_choices_of_a_batch_are_noted(cli):
     (line,) = (k for k, code in enumerate(FUNCTIONS.splitlines(), 1) if "vmap" in code)
-    for stage in ("trace", "transform", "optimize"):
+    for stage in ("trace", "outline", "transform", "optimize"):
         done = cli("dump", "code/m.py:batched", "--args", "bool[4] f32[4]", "--stage", stage)
         assert (done.status, done.err) == (0, "")
         assert f"code/m.py:{line}: all 2 branches of this choice are computed" in done.out

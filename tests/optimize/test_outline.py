@@ -38,14 +38,14 @@ def weights(count, width=3):
     ]
 
 
-def optimized(function, *args):
-    return diffc.jit(function).stages(*args, until="transform").stage("transform").value
+def traced(function, *args):
+    return diffc.jit(function).stages(*args, until="trace").stage("trace").value
 
 
 def graph_of(function, *args):
     from diffc.optimize import optimize
 
-    return optimize(optimized(function, *args))
+    return optimize(traced(function, *args))
 
 
 def leaves_of(*args):
@@ -204,13 +204,13 @@ def test_many_small_blocks_are_calls_and_few_are_not():
 
 def test_chains_are_outlined_before_the_rules_see_them():
     args = weights(40), np.ones((2, 3))
-    traced = optimized(chain, *args)
+    graph = traced(chain, *args)
     fired = Counter()
     report: list[Outlined] = []
-    graph = check(compact(traced, report=report, fired=fired))
+    graph = check(compact(graph, report=report, fired=fired))
     assert [made.count for made in report] == [40]
     once: Counter[str] = Counter()
-    compact(optimized(chain, weights(4), args[1]), fired=once)
+    compact(traced(chain, weights(4), args[1]), fired=once)
     assert fired == once, "rules see a block once, however many there are"
     np.testing.assert_array_equal(
         evaluate(graph, leaves_of(*args)), evaluate(graph_of(chain, *args), leaves_of(*args))

@@ -50,7 +50,7 @@ def test_every_stage_has_a_text(name):
 @every
 def test_graphs_parse_back(name):
     program = compiled(name)
-    for stage in ("trace", "transform", "optimize"):
+    for stage in ("trace", "outline", "transform", "optimize"):
         text = print_graph(program.stage(stage).value)
         assert print_graph(parse(text, diffc.ops.table())) == text
         located = program.stage(stage).text
@@ -137,7 +137,7 @@ def test_stages_up_to_one():
     function, args = PROGRAMS["train"]
     found = diffc.jit(function).stages(*args, until="plan")
     assert tuple(found.stages) == STAGES[: STAGES.index("plan") + 1]
-    with pytest.raises(UsageError, match="stages: trace, transform"):
+    with pytest.raises(UsageError, match="stages: trace, outline"):
         found.stage("emit")
 
 
@@ -163,7 +163,7 @@ def test_a_stage_that_fails_names_itself():
 
 def test_values_keep_the_users_lines():
     program = compiled("train")
-    for stage in ("trace", "transform", "optimize"):
+    for stage in ("trace", "outline", "transform", "optimize"):
         for graph in graphs_of(program.stage(stage).value):
             files = {eqn.loc.file for eqn in graph.eqns if eqn.loc is not None}
             assert files == {PROGRAMS["train"][0].__code__.co_filename}
