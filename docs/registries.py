@@ -142,7 +142,9 @@ def ops_page() -> str:
 def derivative_text(op: declare.Op) -> str:
     match op.derivative:
         case declare.Partials(formula=formula):
-            return ", ".join(code(str(p)) for p in applied(op, formula) if p is not None)
+            return ", ".join(
+                code(str(declare.plain(p))) for p in applied(op, formula) if p is not None
+            )
         case declare.Routes(formula=formula):
             return "; ".join(routes_text(routes) for routes in applied(op, formula))
         case declare.Linear(operands=None, jointly=jointly):

@@ -13,7 +13,7 @@ import numpy as np
 from diffc.errors import ShapeError
 from diffc.ir.aval import FLOATS, NUMBERS, Aval
 from diffc.ops.avals import elementwise, need_dtype
-from diffc.ops.declare import Map, Partials, Routes, Waived, Zero, op
+from diffc.ops.declare import Map, Over, Partials, Routes, Waived, Zero, op
 from diffc.ops.term import power, select, unary
 
 log = unary("log")
@@ -55,8 +55,7 @@ div = op(
     numpy=np.true_divide,
     sympy="x/y",
     domain="Ne(y, 0)",
-    # one quotient for both: by rows of equal y it is computed once a row
-    derivative=Partials(lambda x, y, out: (1 / y, -(out * (1 / y)))),
+    derivative=Partials(lambda x, y, out: (Over(y), -(out / y))),
     body=Map(lambda x, y: x / y, price=2.0),
 )
 

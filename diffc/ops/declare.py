@@ -26,13 +26,28 @@ AvalRule = Callable[..., Aval | tuple[Aval, ...]]
 class Partials:
     """Elementwise: ``formula(*operands, out, **params)`` gives the partial by each operand.
 
-    A partial is a term, or a Python number where it is constant. What a formula mentions becomes a
-    residual. ``bounded`` declares that all partials are finite whatever the operands are (nan and
-    inf included), so that no support is applied to them.
+    A partial is a term, or a Python number where it is constant, or ``Over`` a divisor. What a
+    formula mentions becomes a residual. ``bounded`` declares that all partials are finite whatever
+    the operands are (nan and inf included), so that no support is applied to them.
     """
 
     formula: Callable[..., tuple[Any, ...]]
     bounded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The partial ``1 / divisor``: tangents are divided, rather than multiplied by it.
+
+    Of a subnormal divisor it overflows, where 0 divided by the divisor is 0.
+    """
+
+    divisor: Any
+
+
+def plain(partial: Any) -> Any:
+    """A partial as a term or Python number."""
+    return 1 / partial.divisor if isinstance(partial, Over) else partial
 
 
 @dataclass(frozen=True, slots=True)

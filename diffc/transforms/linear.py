@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffc.ir.graph import Eqn, Graph, Literal, Operand, depends_on
-from diffc.ops.declare import Linear, Partials, Regional, Routes
+from diffc.ops.declare import Linear, Partials, Regional, Routes, plain
 from diffc.ops.term import Term
 
 
@@ -78,7 +78,7 @@ def _problem(eqn: Eqn, found: Sequence[int]) -> str | None:
     added = f"{name} adds something that does not depend on the arguments"
     match eqn.op.fact(eqn.params):
         case Partials(formula=formula):
-            partials = formula(*terms, Trail(True), **eqn.params)
+            partials = [plain(each) for each in formula(*terms, Trail(True), **eqn.params)]
             if any(_is_reached(partials[i]) for i in found):
                 return f"{name} is not linear"
             is_added = any(not isinstance(partials[i], Trail) and partials[i] for i in others)

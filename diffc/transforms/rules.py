@@ -15,7 +15,7 @@ import numpy as np
 
 from diffc.errors import InternalError
 from diffc.ir.graph import Builder, Eqn, Literal, Operand
-from diffc.ops.declare import Linear, Linearized, Map, Partials, Routes
+from diffc.ops.declare import Linear, Linearized, Map, Over, Partials, Routes
 from diffc.ops.interpret import by_numpy
 from diffc.ops.term import GraphTerm, Term
 from diffc.transforms.stores import added
@@ -65,6 +65,9 @@ def _constant(operand: Operand) -> float | None:
 
 def times(builder: Builder, tangent: Tangent, partial: Any, bounded: bool) -> Tangent:
     """``tangent * partial``, confined to the tangent's support unless the partial is finite."""
+    if isinstance(partial, Over):
+        quotient = confine(term(builder, tangent.operand) / partial.divisor, tangent.support)
+        return Tangent(quotient.operand, tangent.support)
     t = term(builder, tangent.operand)
     if isinstance(partial, Opaque):
         raise InternalError("an equation of a linear graph is not linear in its tangents")

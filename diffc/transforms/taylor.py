@@ -18,7 +18,7 @@ from typing import Any
 
 from diffc.errors import UsageError
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, literal, prune
-from diffc.ops.declare import Linear, Linearized, Op, Partials, Routes, Undefined, Zero
+from diffc.ops.declare import Linear, Linearized, Op, Partials, Routes, Undefined, Zero, plain
 from diffc.ops.registry import find
 from diffc.ops.term import GraphTerm
 from diffc.transforms.custom_rules import expand
@@ -169,7 +169,7 @@ def _partials(
     out = terms[0].make(result, (), _joined(terms))
     for power in range(1, terms[0].order + 1):
         below = [term.cut(power - 1) for term in terms]
-        partials = fact.formula(*below, out, **params)
+        partials = map(plain, fact.formula(*below, out, **params))
         parts: list[GraphTerm | None] = []
         for term, partial in zip(terms, partials, strict=True):
             if term.is_constant:

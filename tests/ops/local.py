@@ -8,7 +8,7 @@ import numpy as np
 
 from diffc.ir.aval import Aval
 from diffc.ir.graph import Builder, Graph, literal
-from diffc.ops.declare import Linear, Linearized, Partials, Routes
+from diffc.ops.declare import Linear, Linearized, Partials, Routes, plain
 from diffc.ops.interpret import evaluate
 from diffc.ops.term import GraphTerm, select
 from tests.ops.samples import Sample
@@ -41,7 +41,7 @@ def jvp(sample: Sample, tangents: list[Array | None]) -> Array:
     total = GraphTerm(builder, literal(0, out.aval))
     if isinstance(fact, Partials):
         for partial, dot in zip(fact.formula(*xs, out, **params), dots, strict=True):
-            total = total if dot is None else total + dot * partial
+            total = total if dot is None else total + dot * plain(partial)
     elif isinstance(fact, Routes):
         for routes, dot in zip(fact.formula(*xs, out, **params), dots, strict=True):
             if routes is None or dot is None:
