@@ -209,7 +209,7 @@ class Builder:
     ``loc`` is the source location given to what is emitted next.
     """
 
-    __slots__ = ("_found", "_names", "eqns", "inputs", "loc", "name")
+    __slots__ = ("_avals", "_found", "_names", "eqns", "inputs", "loc", "name")
 
     def __init__(self, name: str = "f") -> None:
         self.name = name
@@ -217,17 +217,19 @@ class Builder:
         self.eqns: list[Eqn] = []
         self.loc: Location | None = None
         self._found: dict[tuple[Any, ...], Eqn] = {}
+        self._avals: dict[tuple[Any, ...], tuple[Aval, ...]] = {}  # of equations with regions
         self._names: dict[str, int] = {}  # given names -> the number to try next behind them
 
     def input(self, aval: Aval, name: str = "") -> Value:
         """A new input, with a unique name."""
+        names = self._names
         unique = name or f"x{len(self.inputs)}"
-        if unique in self._names:
-            stem, count = name or "x", self._names.get(name or "x", 1)
-            while (unique := f"{stem}_{count}") in self._names:
+        if unique in names:
+            stem, count = name or "x", names.get(name or "x", 1)
+            while (unique := f"{stem}_{count}") in names:
                 count += 1
-            self._names[stem] = count + 1
-        self._names.setdefault(unique, 1)
+            names[stem] = count + 1
+        names[unique] = 1
         value = Value(aval, None, len(self.inputs), unique)
         self.inputs.append(value)
         return value
@@ -251,7 +253,12 @@ class Builder:
         eqn = self._found.get(key)
         if eqn is None:
             given = tuple([operand.aval for operand in operands])
-            avals = op.infer(given, params, regions) if regions else _infer(op, given, params, key)
+            if not regions:
+                avals = _infer(op, given, params, key)
+            elif (known := self._avals.get((op.name, given, *key[2:]))) is not None:
+                avals = known
+            else:
+                avals = self._avals[op.name, given, *key[2:]] = op.infer(given, params, regions)
             eqn = Eqn(op, operands, params, regions, avals, loc or self.loc, key)
             self._found[key] = eqn
             self.eqns.append(eqn)
@@ -314,17 +321,12 @@ def eqn_key(
 
 def prune(graph: Graph) -> Graph:
     """The graph without equations that no output needs; the same object when all are needed."""
-    live: set[int] = {id(output) for output in graph.outputs}
+    live: set[Operand] = set(graph.outputs)
     kept: list[Eqn] = []
     for eqn in reversed(graph.eqns):
-        results = eqn.results
-        if len(results) == 1:
-            is_live = id(results[0]) in live
-        else:
-            is_live = not live.isdisjoint(map(id, results))
-        if is_live:
+        if not live.isdisjoint(eqn.results):
             kept.append(eqn)
-            live.update(map(id, eqn.operands))
+            live.update(eqn.operands)
     if len(kept) == len(graph.eqns):
         return graph
     return Graph(graph.name, graph.inputs, tuple(reversed(kept)), graph.outputs)

@@ -62,7 +62,7 @@ def _wanted(graph: Graph, calls: Sequence[Eqn]) -> dict[Graph, set[int]]:
     while grown:
         grown = False
         for eqn in reversed(graph.eqns):
-            if not any(result in live for result in eqn.results):
+            if live.isdisjoint(eqn.results):
                 continue
             if eqn.op.name not in CALLS:
                 live.update(eqn.operands)

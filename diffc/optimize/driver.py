@@ -109,11 +109,13 @@ class _Walker:
 
     def whole(self, graph: Graph) -> Graph:
         """The rules for whole graphs, once each."""
+        ops = {eqn.op.name for eqn in graph.eqns}
         for name, rule in GRAPH_RULES.items():
-            if name in self.names:
+            if name in self.names and not ops.isdisjoint(rule.roots):
                 new = rule.apply(graph)
                 if new is not graph:
                     self.fired[name] += 1
+                    ops = {eqn.op.name for eqn in new.eqns}
                 graph = new
         return graph
 

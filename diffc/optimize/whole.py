@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffc.ir.graph import Graph
-from diffc.optimize.calls import unused_in_calls
+from diffc.optimize.calls import CALLS, unused_in_calls
 from diffc.optimize.masks import mask_of_maximum
 from diffc.optimize.quotients import quotient_of_contract
 from diffc.optimize.regions import (
@@ -31,30 +31,56 @@ from diffc.optimize.turned import transpose_of_contract
 
 @dataclass(frozen=True, slots=True)
 class GraphRule:
-    """A rewrite of a whole graph; ``apply`` returns the same graph where there is nothing to do."""
+    """A rewrite of a whole graph; ``apply`` returns the same graph where there is nothing to do.
+
+    ``roots`` are the ops that it starts from: a graph without any of them is not looked at.
+    """
 
     apply: Callable[[Graph], Graph]
+    roots: frozenset[str]
     why: str
     is_on: bool = True
 
 
+def _rule(apply: Callable[[Graph], Graph], *roots: str, why: str) -> GraphRule:
+    return GraphRule(apply, frozenset(roots), why)
+
+
 GRAPH_RULES: dict[str, GraphRule] = {
-    "branch_of_literal": GraphRule(branch_of_literal, "flags that are known when compiling"),
-    "unused_in_regions": GraphRule(unused_in_regions, "loops of which only some results count"),
-    "unused_in_calls": GraphRule(
-        unused_in_calls, "gradients of blocks by what is not asked for, and their masks"
+    "branch_of_literal": _rule(
+        branch_of_literal, "cond", why="flags that are known when compiling"
     ),
-    "constant_carries": GraphRule(constant_carries, "parameters carried beside a state"),
-    "literal_operands": GraphRule(literal_operands, "zeros that tangents and sums start from"),
-    "sum_of_shifts": GraphRule(sum_of_shifts, "convolutions written as sums of shifted slices"),
-    "spread_of_contract": GraphRule(spread_of_contract, "gradients of convolutions by their data"),
-    "quotient_of_contract": GraphRule(
-        quotient_of_contract, "weights that are divided by their sum: attention, mixtures"
+    "unused_in_regions": _rule(
+        unused_in_regions, "cond", "scan", "while", why="loops of which only some results count"
     ),
-    "transpose_of_contract": GraphRule(
-        transpose_of_contract, "gradients by operands that are turned around: keys, weights"
+    "unused_in_calls": _rule(
+        unused_in_calls, *CALLS, why="gradients of blocks by what is not asked for, and their masks"
     ),
-    "mask_of_maximum": GraphRule(
-        mask_of_maximum, "the backward pass of relu reads the result that is kept anyway"
+    "constant_carries": _rule(
+        constant_carries, "scan", "while", why="parameters carried beside a state"
+    ),
+    "literal_operands": _rule(
+        literal_operands, "cond", "scan", "while", why="zeros that tangents and sums start from"
+    ),
+    "sum_of_shifts": _rule(
+        sum_of_shifts, "add", why="convolutions written as sums of shifted slices"
+    ),
+    "spread_of_contract": _rule(
+        spread_of_contract, "overlap_add", why="gradients of convolutions by their data"
+    ),
+    "quotient_of_contract": _rule(
+        quotient_of_contract,
+        "div",
+        why="weights that are divided by their sum: attention, mixtures",
+    ),
+    "transpose_of_contract": _rule(
+        transpose_of_contract,
+        "transpose",
+        why="gradients by operands that are turned around: keys, weights",
+    ),
+    "mask_of_maximum": _rule(
+        mask_of_maximum,
+        "maximum",
+        why="the backward pass of relu reads the result that is kept anyway",
     ),
 }

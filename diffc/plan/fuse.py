@@ -203,6 +203,11 @@ class Fusion:
         """The values that the equation reads, dissolved views looked through."""
         found: dict[Value, None] = {}
         for operand in eqn.operands:
+            if not isinstance(operand, Value):
+                continue
+            if operand.eqn is None:
+                found[operand] = None
+                continue
             value: Operand | None = operand
             while isinstance(value, Value) and self.dissolves(value):
                 assert value.eqn is not None

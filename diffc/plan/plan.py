@@ -111,6 +111,9 @@ class _Planner:
 
         So does what may fail: a run that fails then has not written to any argument.
         """
+        taken_over = self.offered | self.donated
+        if not taken_over:
+            return
         failing = [group for group in self.groups if any(map(may_fail, group.eqns))]
         readers: dict[Value, dict[Group, None]] = {}
         for group in self.groups:
@@ -119,7 +122,7 @@ class _Planner:
                     for value in self._reads(operand, group):
                         if value.eqn is None:
                             readers.setdefault(value, {})[group] = None
-        for output_index, input_index in (self.offered | self.donated).items():
+        for output_index, input_index in taken_over.items():
             output = self.graph.outputs[output_index]
             if not isinstance(output, Value) or output.eqn is None:
                 continue
