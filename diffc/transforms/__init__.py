@@ -6,6 +6,7 @@ from diffc.transforms import recompute as recompute  # registers the rules of ch
 from diffc.transforms import regions as regions  # registers the rules of call
 from diffc.transforms import scan_rules as scan_rules  # registers the rules of scan
 from diffc.transforms import solving as solving  # registers the rules of linear_solve
+from diffc.transforms import taylor_custom as taylor_custom  # registers Taylor mode of rules
 from diffc.transforms import taylor_regions as taylor_regions  # registers Taylor mode of regions
 from diffc.transforms import while_rules as while_rules  # registers the rules of while
 from diffc.transforms.backward import Vjp, transpose, vjp

@@ -149,7 +149,8 @@ def _transpose(graph: Graph, mask: Mask, present: Mask, supports: Supports | Non
     for value, total, is_wanted in zip(
         sources, totals, supports.wanted if supports else (), strict=False
     ):
-        has = total.support is not None or is_wanted
+        is_nowhere = value not in cts and bool(confined)
+        has = total.support is not None or is_wanted or is_nowhere
         have.append(has)
         if has:
             shape = value.aval.with_dtype("bool")

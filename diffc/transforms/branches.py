@@ -25,7 +25,13 @@ from diffc.transforms.forward import (
     linearize,
     plain,
 )
-from diffc.transforms.regions import given_to, spread, with_supports
+from diffc.transforms.regions import (
+    given_to,
+    is_zero,
+    spread,
+    with_supports,
+    without_stores,
+)
 from diffc.transforms.residuals import minimized
 from diffc.transforms.rules import Tangent
 
@@ -41,8 +47,8 @@ def _masks(eqn: Eqn, dots: Mapping[int, Tangent]) -> tuple[Mask, Mask, Supports]
     """Active inputs of the branches, active outputs of any branch, and supports."""
     mask = tuple(i in dots for i in range(1, len(eqn.operands)))
     own = Supports.of(eqn, dots, 1)
-    found = [jvp(branch, mask, None, own) for branch in eqn.regions]
-    active = _any([each.active_outputs for each in found])
+    active = _any([jvp(branch, mask).active_outputs for branch in eqn.regions])
+    found = [jvp(branch, mask, active, own) for branch in eqn.regions]
     have = _any([each.supports for each in found])
     return mask, active, Supports(own.given, have)
 
@@ -181,6 +187,7 @@ def _linear(
 def _cond_transpose(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand | None], cts: Mapping[int, Tangent]
 ) -> Mapping[int, Tangent]:
+    cts = without_stores(cts)
     linear = [operand is None for operand in operands[1:]]
     positions = [i for i, is_linear in enumerate(linear, 1) if is_linear]
     present = [i in cts for i in range(len(eqn.results))]
@@ -191,7 +198,7 @@ def _cond_transpose(
     turned = [transposed(branch, linear, present, supports).graph for branch in eqn.regions]
     columns = list(zip(*(graph.outputs for graph in turned), strict=True))
     count = len(positions)
-    kept = [k for k, column in enumerate(columns[:count]) if not all(map(_is_zero, column))]
+    kept = [k for k, column in enumerate(columns[:count]) if not all(map(is_zero, column))]
     at = {k: count + n for n, k in enumerate(k for k, has in enumerate(have) if has)}
     masked = [at[k] for k in kept if k in at]
     regions = tuple(
@@ -209,10 +216,6 @@ def _cond_transpose(
         [True] * len(kept), results[: len(kept)], [k in at for k in kept], results[len(kept) :]
     )
     return {positions[k]: ct for k, ct in zip(kept, found, strict=True) if ct is not None}
-
-
-def _is_zero(operand: Operand) -> bool:
-    return isinstance(operand, Literal) and operand.value == 0
 
 
 JVP_RULES["cond"] = _cond_jvp

@@ -223,7 +223,7 @@ class VjpRule(Rule):
 # --- custom -----------------------------------------------------------------------------------
 
 
-def _dots(rule: Rule, eqn: Eqn, dots: Mapping[int, Operand]) -> list[Operand]:
+def dots_of(rule: Rule, eqn: Eqn, dots: Mapping[int, Operand]) -> list[Operand]:
     """Tangents of all float arguments, absent ones as zeros."""
     if any(i >= rule.arguments for i in dots):
         raise UsageError(
@@ -243,14 +243,14 @@ def _custom_jvp(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
 ) -> Found:
     rule = rule_of(eqn)
-    return rule.jvp(builder, operands[: rule.arguments], _dots(rule, eqn, dots))
+    return rule.jvp(builder, operands[: rule.arguments], dots_of(rule, eqn, dots))
 
 
 def _custom_linearize(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
 ) -> Found:
     rule = rule_of(eqn)
-    return rule.linearize(builder, operands[: rule.arguments], _dots(rule, eqn, dots))
+    return rule.linearize(builder, operands[: rule.arguments], dots_of(rule, eqn, dots))
 
 
 def _custom_batch(
@@ -271,7 +271,7 @@ def _custom_batch(
 # --- custom_linear ----------------------------------------------------------------------------
 
 
-def _turned(eqn: Eqn) -> Graph:
+def meaning_of(eqn: Eqn) -> Graph:
     """From residuals and tangents to tangents: the meaning of a ``custom_linear`` equation."""
     (backward,) = eqn.regions
     count = eqn.params["residuals"]
@@ -290,7 +290,7 @@ def _turned(eqn: Eqn) -> Graph:
 def _linear_jvp(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
 ) -> Found:
-    made = jvp(_turned(eqn), [i in dots for i in range(len(operands))])
+    made = jvp(meaning_of(eqn), [i in dots for i in range(len(operands))])
     results = builder.inline(made.graph, [*operands, *(dots[i] for i in sorted(dots))])
     count = len(eqn.results)
     found = iter(results[count:])
@@ -300,7 +300,7 @@ def _linear_jvp(
 def _linear_linearize(
     builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
 ) -> Found:
-    halves = linearize(_turned(eqn), [i in dots for i in range(len(operands))])
+    halves = linearize(meaning_of(eqn), [i in dots for i in range(len(operands))])
     primal = builder.inline(halves.primal, operands)
     count = len(eqn.results)
     given = [*primal[count:], *(dots[i] for i in sorted(dots))]
@@ -375,7 +375,7 @@ def expand(graph: Graph, solves: bool = False) -> Graph:
         if eqn.op.name == "custom":
             results = builder.inline(done[eqn.regions[0]], operands)
         elif eqn.op.name == "custom_linear":
-            results = builder.inline(expand(_turned(eqn), solves), operands)
+            results = builder.inline(expand(meaning_of(eqn), solves), operands)
         elif eqn.op.name == "linear_solve" and solves:
             first, last = eqn.params["products"], len(operands) - len(eqn.results)
             given = operands[first : first + eqn.params["forward"]]

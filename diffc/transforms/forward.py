@@ -218,7 +218,8 @@ def _output_supports(
     for output, is_active, is_wanted in zip(graph.outputs, active, supports.wanted, strict=True):
         tangent = tangents.get(output)
         support = None if tangent is None else tangent.support
-        has = is_active and (support is not None or is_wanted)
+        is_nowhere = tangent is None and any(supports.given)
+        has = is_active and (support is not None or is_wanted or is_nowhere)
         have.append(has)
         if has:
             shape = output.aval.with_dtype("bool")

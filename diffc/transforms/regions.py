@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
-from diffc.ir.graph import Builder, Eqn, Graph, Operand, Value
+from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value
 from diffc.optimize.calls import unused_in_calls
 from diffc.transforms.backward import TRANSPOSE_RULES, VJP_PASSES, transposed
 from diffc.transforms.forward import (
@@ -120,6 +120,7 @@ def call_transpose(
 ) -> Mapping[int, Tangent]:
     """A call of the callee's transpose."""
     (callee,) = eqn.regions
+    cts = without_stores(cts)
     linear = [operand is None for operand in operands]
     positions = [i for i, is_linear in enumerate(linear) if is_linear]
     given = tuple(i in cts and cts[i].support is not None for i in range(len(eqn.results)))
@@ -129,7 +130,21 @@ def call_transpose(
     results = builder.emit(eqn.op, given_to(residuals, cts), eqn.params, (turned.graph,), eqn.loc)
     count = len(positions)
     found = with_supports([True] * count, results[:count], turned.supports, results[count:])
-    return {i: ct for i, ct in zip(positions, found, strict=True) if ct is not None}
+    return {
+        i: ct
+        for i, ct, inner in zip(positions, found, turned.graph.outputs, strict=False)
+        if ct is not None and not is_zero(inner)
+    }
+
+
+def without_stores(cts: Mapping[int, Tangent]) -> dict[int, Tangent]:
+    """Cotangents without the supports of stores, of which no literal says "everywhere"."""
+    return {i: Tangent(x.operand) if x.operand.aval.is_store else x for i, x in cts.items()}
+
+
+def is_zero(operand: Operand) -> bool:
+    """Whether the operand is a literal zero, as absent cotangents are."""
+    return isinstance(operand, Literal) and operand.value == 0
 
 
 JVP_RULES["call"] = call_jvp

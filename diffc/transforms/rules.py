@@ -88,11 +88,12 @@ def times(builder: Builder, tangent: Tangent, partial: Any, bounded: bool) -> Ta
 
 
 def add(builder: Builder, tangents: Sequence[Tangent]) -> Tangent:
-    """The sum of at least one tangent."""
+    """The sum of at least one tangent; sums of stores have no support."""
     total = tangents[0]
     for other in tangents[1:]:
         operand = added(builder, total.operand, other.operand)
-        total = Tangent(operand, join(builder, (total.support, other.support)))
+        supports = () if operand.aval.is_store else (total.support, other.support)
+        total = Tangent(operand, join(builder, supports))
     return total
 
 

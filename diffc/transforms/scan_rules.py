@@ -279,7 +279,7 @@ def _scan_transpose(
     turned = transposed(body, turned_by, present, supports)
     have = {i for i, n in order.items() if turned.supports[n]}
     have -= {i for k, i in enumerate(carry_at) if not supports.given[k]}
-    have -= {i for i, operand in enumerate(eqn.operands) if operand.aval.is_store}
+    have -= {i for i in (*const_at, *carry_at) if eqn.operands[i].aval.is_store}
     new_body = _undo(body, turned.graph, turned.supports, supports, parts, turned_by, have, present)
     starts = [start_of(body.outputs[k], cts.get(k)) for k in range(parts.carry)]
     sums = [start_of(body.inputs[i], None) for i in const_lin]

@@ -37,11 +37,10 @@ def kept_supports(
 def given_supports(
     mask: Sequence[bool], dots: Mapping[int, Tangent], carries: Sequence[int]
 ) -> list[bool]:
-    """Inputs whose tangents may have a support: also carries that start from zero, if any has."""
+    """Inputs whose tangents may have a support: also carries that start from zero."""
     given = [i in dots and dots[i].support is not None for i in range(len(mask))]
-    if any(given):
-        for i in carries:
-            given[i] = given[i] or (mask[i] and i not in dots)
+    for i in carries:
+        given[i] = given[i] or (mask[i] and i not in dots)
     return given
 
 
@@ -60,17 +59,24 @@ def support_of(tangent: Tangent) -> Operand:
 
 
 class Order:
-    """Where values, tangents and supports stand in a derivative's inputs or outputs."""
+    """Where values, tangents and supports stand in a derivative's inputs or outputs.
 
-    def __init__(self, count: int, active: Sequence[bool], have: Sequence[bool]) -> None:
+    ``dot`` says where a tangent stands; in Taylor mode, the first of ``width`` coefficients.
+    """
+
+    def __init__(
+        self, count: int, active: Sequence[bool], have: Sequence[bool], width: int = 1
+    ) -> None:
         on = [i for i, is_on in enumerate(active) if is_on]
-        self.dot = {i: count + n for n, i in enumerate(on)}
+        self.width = width
+        self.dot = {i: count + width * n for n, i in enumerate(on)}
         with_support = [i for i, has in enumerate(have) if has]
-        last = count + len(on)
+        last = count + width * len(on)
         self.support = {i: last + n for n, i in enumerate(with_support)}
 
-    def group(self, positions: Sequence[int], values: bool = True) -> list[int]:
-        """Values (unless left out), tangents and supports at some positions."""
-        found = list(positions) if values else []
-        found += [self.dot[i] for i in positions if i in self.dot]
+    def group(self, positions: Sequence[int]) -> list[int]:
+        """Values, tangents and supports at some positions."""
+        found = list(positions)
+        starts = [self.dot[i] for i in positions if i in self.dot]
+        found += [start + n for start in starts for n in range(self.width)]
         return found + [self.support[i] for i in positions if i in self.support]

@@ -21,7 +21,7 @@ from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, Value, literal
 from diffc.ops.declare import Linear, Linearized, Op, Partials, Routes, Undefined, Zero, plain
 from diffc.ops.registry import find
 from diffc.ops.term import GraphTerm
-from diffc.transforms.custom_rules import expand
+from diffc.transforms.forward import Supports
 from diffc.transforms.rules import Tangent, push
 from diffc.transforms.support import confine, join
 
@@ -86,7 +86,7 @@ class Series(GraphTerm):
 
     def slope(self) -> Series:
         """The derivative by t."""
-        parts = [_scaled(self.at(power), power) for power in range(1, self.order + 1)]
+        parts = [scaled(self.at(power), power) for power in range(1, self.order + 1)]
         first = literal(0, self.aval) if parts[0] is None else parts[0].operand
         return self.make(first, tuple(None if p is None else p.operand for p in parts[1:]))
 
@@ -111,7 +111,8 @@ class Series(GraphTerm):
         return apply(find(name), terms, params)
 
 
-def _scaled(term: GraphTerm | None, factor: float) -> GraphTerm | None:
+def scaled(term: GraphTerm | None, factor: float) -> GraphTerm | None:
+    """A coefficient times a number; None stays."""
     return term if term is None or factor == 1 else term * factor
 
 
@@ -178,7 +179,7 @@ def _partials(
                 parts.append(_product(term.at(power), partial) if partial else None)
                 continue
             for j in range(power):
-                slope = _scaled(term.at(power - j), (power - j) / power)
+                slope = scaled(term.at(power - j), (power - j) / power)
                 product = _product(slope, partial.at(j))
                 parts.append(
                     product if fact.bounded and j == 0 else _confined(product, term.support)
@@ -288,7 +289,7 @@ def _linearized(
         slopes = tuple(None if t.is_constant else t.cut(power).slope() for t in terms)
         dot = fact.jvp(below, slopes, out, params)
         found = None if dot is None else dot.at(power - 1)
-        out = _extended(out, _scaled(found, 1 / power))
+        out = _extended(out, scaled(found, 1 / power))
     return out
 
 
@@ -316,17 +317,24 @@ TAYLOR_RULES: dict[str, Callable[[Builder, Eqn, Sequence[Series], int], list[Ser
 class Taylor:
     """``graph(inputs..., coefficients of each active input...) -> outputs..., coefficients``.
 
-    Coefficients from the first power to ``order``, for active inputs and outputs only.
+    Coefficients from the first power to ``order``, for active inputs and outputs only. Where
+    supports were asked for, those of polynomials stand behind the coefficients, among inputs and
+    among outputs; ``supports`` says which outputs have one.
     """
 
     graph: Graph
     active: Mask
     active_outputs: Mask
     order: int
+    supports: Mask = ()
 
 
 def taylor(
-    graph: Graph, active: Sequence[bool], order: int, wanted: Sequence[bool] | None = None
+    graph: Graph,
+    active: Sequence[bool],
+    order: int,
+    wanted: Sequence[bool] | None = None,
+    supports: Supports | None = None,
 ) -> Taylor:
     """The graph on polynomials.
 
@@ -335,8 +343,8 @@ def taylor(
         active: which inputs have coefficients beyond the first; only float inputs can.
         order: the highest power that is kept, at least 1.
         wanted: outputs that get coefficients (zeros) even if no active input reaches them.
+        supports: which supports go in and come out; None: none.
     """
-    graph = expand(graph)
     mask = tuple(active)
     builder = Builder(f"{graph.name}_taylor")
     inputs = [builder.input(value.aval, value.name) for value in graph.inputs]
@@ -348,6 +356,10 @@ def taylor(
             names = [f"{value.name}_{power}" for power in range(1, order + 1)]
             higher = tuple(builder.input(value.aval, name) for name in names)
         env[value] = Series(builder, new, higher, known)
+    for value, is_given in zip(graph.inputs, supports.given if supports else (), strict=False):
+        if is_given:
+            support = builder.input(value.aval.with_dtype("bool"), f"{value.name}_support")
+            env[value] = env[value].make(env[value].operand, env[value].higher, support)
 
     def series(operand: Operand) -> Series:
         if isinstance(operand, Literal):
@@ -371,8 +383,27 @@ def taylor(
     flags = [False] * len(outputs) if wanted is None else wanted
     on = tuple(not x.is_constant or want for x, want in zip(outputs, flags, strict=True))
     coefficients = [c for x, is_on in zip(outputs, on, strict=True) if is_on for c in filled(x)]
-    built = prune(builder.build([*(x.operand for x in outputs), *coefficients]))
-    return Taylor(built, mask, on, order)
+    masks, have = _output_supports(outputs, on, supports)
+    built = prune(builder.build([*(x.operand for x in outputs), *coefficients, *masks]))
+    return Taylor(built, mask, on, order, have)
+
+
+def _output_supports(
+    outputs: Sequence[Series], active: Mask, supports: Supports | None
+) -> tuple[list[Operand], Mask]:
+    """The supports of the outputs, and which outputs have one; constants' are nowhere."""
+    if supports is None:
+        return [], ()
+    masks: list[Operand] = []
+    have: list[bool] = []
+    for x, is_active, is_wanted in zip(outputs, active, supports.wanted, strict=True):
+        is_nowhere = x.is_constant and any(supports.given)
+        has = is_active and (x.support is not None or is_wanted or is_nowhere)
+        have.append(has)
+        if has:
+            everywhere = literal(not x.is_constant, x.aval.with_dtype("bool"))
+            masks.append(everywhere if x.support is None else x.support)
+    return masks, tuple(have)
 
 
 def filled(series: Series) -> list[Operand]:

@@ -1,16 +1,19 @@
 """Derivatives of ``while``, as functions on graphs.
 
-The jvp is one loop that carries values and tangents; which carries have tangents is a fixpoint. A
-loop with ``slots=none`` is linearized by ``while_stores``. For all others the linearization is the
-loop itself, and a second loop that runs it again beside the tangents: nothing
-but operands is kept. Its transpose runs the values forward with ``checkpoints`` and then undoes the
-steps from the last one on. Where both loops meet in one graph, as in a vjp, the one with
-checkpoints takes the place of the other (:func:`merged`).
+The jvp is one loop that carries values and tangents; which carries have tangents is a fixpoint, and
+which of these have supports another one, as in a scan; the transpose carries supports, too.
+
+A loop with ``slots=none`` is linearized by ``while_stores``. For all others the linearization is
+the loop itself, and a second loop that runs it again beside the tangents: nothing but operands is
+kept. Its transpose runs the values forward with ``checkpoints`` and then undoes the steps from the
+last one on. Where both loops meet in one graph, as in a vjp, the one with checkpoints takes the
+place of the other (:func:`merged`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from diffc.errors import InternalError
@@ -22,11 +25,11 @@ from diffc.ir.graph import (
     Operand,
     Value,
     depends_on,
-    literal,
     prune,
     rebuild,
 )
-from diffc.transforms.backward import TRANSPOSE_RULES, VJP_PASSES, plain_transpose, transpose
+from diffc.ops.registry import find
+from diffc.transforms.backward import TRANSPOSE_RULES, VJP_PASSES, Transposed, transposed
 from diffc.transforms.checkpoints import Checkpoints, Loop, checkpointed, reversed_steps
 from diffc.transforms.forward import (
     JVP_RULES,
@@ -38,7 +41,16 @@ from diffc.transforms.forward import (
     linearize,
     plain,
 )
+from diffc.transforms.rules import Tangent
+from diffc.transforms.scan_rules import permuted
 from diffc.transforms.stores import added
+from diffc.transforms.supported import (
+    Order,
+    given_supports,
+    kept_supports,
+    start_of,
+    support_of,
+)
 from diffc.transforms.while_stores import linearized, reversed_rows
 
 Found = tuple[Sequence[Operand], Sequence[Operand | None]]
@@ -49,7 +61,7 @@ _PRIMALS: WeakKeyDictionary[Graph, tuple[Graph, Graph]] = WeakKeyDictionary()
 _PLAIN: WeakKeyDictionary[Graph, tuple[Graph, Graph]] = WeakKeyDictionary()
 
 
-def _active(eqn: Eqn, dots: Mapping[int, Operand]) -> Mask:
+def _active(eqn: Eqn, dots: Mapping[int, object]) -> Mask:
     """Which inputs of the body are active."""
     body = eqn.regions[1]
     tests, consts = eqn.params["tests"], eqn.params["consts"]
@@ -72,64 +84,72 @@ def _wanted(eqn: Eqn, mask: Mask) -> list[bool]:
 
 
 def _while_jvp(
-    builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Operand]
-) -> Found:
-    mask = _active(eqn, dots)
-    both = jvp(eqn.regions[1], mask, _wanted(eqn, mask))
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand], dots: Mapping[int, Tangent]
+) -> tuple[Sequence[Operand], Sequence[Tangent | None]]:
+    body = eqn.regions[1]
+    tests, consts = eqn.params["tests"], eqn.params["consts"]
+    mask, carry = _active(eqn, dots), len(body.inputs) - consts
+    wanted = _wanted(eqn, mask)
+    own = {i - tests: dot for i, dot in dots.items()}
+    plain_carries = [i for i in range(consts, len(mask)) if not body.inputs[i].aval.is_store]
+    supports = kept_supports(
+        given_supports(mask, own, plain_carries),
+        consts,
+        carry,
+        lambda given: jvp(body, mask, wanted, given).supports[:carry],
+        len(body.outputs),
+    )
+    both = jvp(body, mask, wanted, supports)
     if not any(both.active_outputs):
         results = builder.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
         return results, [None] * len(results)
-    return _emit_both(builder, eqn, operands, dots, mask, both)
+    return _emit_both(builder, eqn, operands, own, both, supports.given)
 
 
 def _emit_both(
     builder: Builder,
     eqn: Eqn,
     operands: Sequence[Operand],
-    dots: Mapping[int, Operand],
-    mask: Mask,
+    dots: Mapping[int, Tangent],
     both: Jvp,
-) -> Found:
-    """The loop that computes values and tangents; ``both`` is a step of it."""
+    given: Mask,
+) -> tuple[Sequence[Operand], Sequence[Tangent | None]]:
+    """The loop that computes values and tangents.
+
+    Args:
+        builder: where to.
+        eqn: the loop.
+        operands: its operands in ``builder``.
+        dots: tangents by input of the body.
+        both: a step of values and tangents.
+        given: which inputs of the body come with the support of their tangent.
+    """
     test, body = eqn.regions
     tests, consts = eqn.params["tests"], eqn.params["consts"]
-    count, carry = len(eqn.results), len(mask) - consts
-    positions = [i for i, is_active in enumerate(mask) if is_active]
-    behind = {i: len(mask) + n for n, i in enumerate(positions)}
-    fixed = [i for i in positions if i < consts]
-    moving = [i for i in positions if i >= consts]
-    order = [*range(consts), *(behind[i] for i in fixed), *range(consts, len(mask))]
-    order += [behind[i] for i in moving]
-    dotted = [i for i, is_active in enumerate(both.active_outputs) if is_active]
-    dot_at = {i: count + n for n, i in enumerate(dotted)}
-    outputs = [*range(carry), *(dot_at[i] for i in dotted if i < carry)]
-    outputs += [*range(carry, count), *(dot_at[i] for i in dotted if i >= carry)]
-    graph = both.graph
-    new_body = Graph(
-        graph.name,
-        tuple(graph.inputs[i] for i in order),
-        graph.eqns,
-        tuple(graph.outputs[i] for i in outputs),
-    )
+    count, carry, size = len(eqn.results), len(body.inputs) - consts, len(body.inputs)
+    carried = [k < carry and given[consts + k] for k in range(count)]
+    ins, out = Order(size, both.active, given), Order(count, both.active_outputs, both.supports)
+    out.support = {k: i for k, i in out.support.items() if carried[k]}
+    fixed, moving = range(consts), range(consts, size)
+    order = [*ins.group(fixed), *ins.group(moving)]
+    outputs = [*out.group(range(carry)), *out.group(range(carry, count))]
+    new_body = permuted(both.graph, order, outputs)
     _PRIMALS[new_body] = test, body
-    given = operands[tests:]
-    dot_of = {i: dots.get(tests + i, literal(0, body.inputs[i].aval)) for i in positions}
-    new_operands = [
-        *operands[: tests + consts],
-        *(dot_of[i] for i in fixed),
-        *given[consts:],
-        *(dot_of[i] for i in moving),
-    ]
-    params = {**eqn.params, "consts": consts + len(fixed)}
-    regions = _widened(test, [(x.aval, f"{x.name}_dot") for x in _at(body, moving)]), new_body
+    starts = {i: dots.get(i, start_of(body.inputs[i], None)) for i in ins.dot}
+    flat: list[Operand] = [*operands[tests:], *(starts[i].operand for i in ins.dot)]
+    flat += [support_of(starts[i]) for i in ins.support]
+    more = [(value.aval, value.name) for value in new_body.inputs[len(ins.group(fixed)) + carry :]]
+    params = {**eqn.params, "consts": len(ins.group(fixed))}
+    new_operands = [*operands[:tests], *(flat[i] for i in order)]
+    regions = _widened(test, more), new_body
     results = builder.emit(eqn.op, new_operands, params, regions, eqn.loc)
-    at = {old: new for new, old in enumerate(outputs)}
-    found = [results[at[dot_at[i]]] if i in dot_at else None for i in range(count)]
-    return [results[at[i]] for i in range(count)], found
-
-
-def _at(body: Graph, positions: Sequence[int]) -> list[Value]:
-    return [body.inputs[i] for i in positions]
+    at = dict(zip(outputs, results, strict=True))
+    return [at[k] for k in range(count)], [
+        Tangent(at[out.dot[k]], at[out.support[k]] if k in out.support else None)
+        if k in out.dot
+        else None
+        for k in range(count)
+    ]
 
 
 def _widened(test: Graph, more: Sequence[tuple[Aval, str]]) -> Graph:
@@ -152,7 +172,10 @@ def _while_linearize(
     if eqn.params["slots"] is None:
         return linearized(builder, eqn, operands, dots, halves)
     results = builder.emit(eqn.op, operands, eqn.params, eqn.regions, eqn.loc)
-    return results, _emit_both(builder, eqn, operands, dots, mask, _in_halves(halves))[1]
+    own = {i - eqn.params["tests"]: Tangent(dot) for i, dot in dots.items()}
+    both, none = _in_halves(halves), (False,) * len(mask)
+    found = _emit_both(builder, eqn, operands, own, both, none)[1]
+    return results, [None if dot is None else dot.operand for dot in found]
 
 
 def _in_halves(halves: Linearization) -> Jvp:
@@ -172,8 +195,8 @@ def _in_halves(halves: Linearization) -> Jvp:
 
 
 def _while_transpose(
-    builder: Builder, eqn: Eqn, operands: Sequence[Operand | None], cts: Mapping[int, Operand]
-) -> Mapping[int, Operand]:
+    builder: Builder, eqn: Eqn, operands: Sequence[Operand | None], cts: Mapping[int, Tangent]
+) -> Mapping[int, Tangent]:
     body = eqn.regions[1]
     tests, consts = eqn.params["tests"], eqn.params["consts"]
     mask = _linear(eqn, operands)
@@ -184,31 +207,95 @@ def _while_transpose(
     given = [i for i in range(consts) if not mask[i]]
     rows = [i for i in sorted(cts) if i >= len(mask) - consts]
     outputs = (*(body.outputs[i - consts] for i in moving), *(body.outputs[i] for i in rows))
-    steps = Graph(f"{body.name}_linear", body.inputs, body.eqns, outputs)
-    turned = transpose(prune(steps), mask)
-
-    def undo(
-        inner: Builder, own: list[Operand], carry: list[Operand], now: list[Operand]
-    ) -> Sequence[Operand]:
-        """``now``: cotangents of rows, of carries, and sums of those of constants."""
-        first = len(rows) + len(moving)
-        cotangents = [*now[len(rows) : first], *now[: len(rows)]]
-        found = inner.inline(turned, [*own, *carry, *cotangents])
-        sums = [
-            added(inner, total, ct)
-            for total, ct in zip(now[first:], found[: len(fixed)], strict=True)
-        ]
-        return [*found[len(fixed) :], *sums]
-
-    start = [cts.get(i - consts, literal(0, body.inputs[i].aval)) for i in moving]
-    start += [literal(0, body.inputs[i].aval) for i in fixed]
+    steps = prune(Graph(f"{body.name}_linear", body.inputs, body.eqns, outputs))
+    ends = {n: cts[i - consts] for n, i in enumerate(moving) if i - consts in cts}
+    ends |= {len(moving) + n: cts[i] for n, i in enumerate(rows)}
+    step = _turned(steps, mask, ends, [body.inputs[i] for i in moving], len(fixed))
+    starts = [start_of(body.inputs[i], ends.get(n)) for n, i in enumerate(moving)]
+    sums = [start_of(body.inputs[i], None) for i in fixed]
+    start = [*(x.operand for x in starts), *(support_of(starts[n]) for n in step.confined)]
+    start += [*(x.operand for x in sums), *(support_of(sums[n]) for n in step.summed)]
     more = [_there(operands[tests + i]) for i in given]
     if eqn.params["slots"] is None:
-        found = reversed_rows(builder, loop, undo, more, [cts[i] for i in rows], start)
+        stores = [cts[i].operand for i in rows]
+        stores += [support for i in rows if (support := cts[i].support) is not None]
+        found = reversed_rows(builder, loop, step.undo, more, stores, start)
     else:
-        found = reversed_steps(builder, loop, _kept(builder, loop), undo, more, start)
-    positions = [tests + i for i in (*moving, *fixed)]
-    return {i: ct for i, ct in zip(positions, found, strict=True) if operands[i] is None}
+        found = reversed_steps(builder, loop, _kept(builder, loop), step.undo, more, start)
+    back = step.split(found)
+    positions = [tests + i for i in (*fixed, *moving)]
+    return {i: ct for i, ct in zip(positions, back, strict=True) if operands[i] is None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One trip undone: what is carried from trip to trip backwards.
+
+    A trip is also given ``rows`` of the stores of cotangents, and of their supports.
+    Carried are the cotangents of the ``moving`` carries, the supports of those that are
+    ``confined``, the sums of the cotangents of the ``fixed`` constants, and the supports of those
+    that are ``summed``.
+    """
+
+    turned: Transposed
+    rows: int
+    fixed: int
+    moving: int
+    confined: Sequence[int]
+    summed: Sequence[int]
+
+    def undo(
+        self, inner: Builder, own: list[Operand], carry: list[Operand], now: list[Operand]
+    ) -> list[Operand]:
+        """``now``: rows of cotangents and of their supports, and what is carried."""
+        count = self.moving + len(self.confined) + self.fixed + len(self.summed)
+        rows, carried = now[: len(now) - count], now[len(now) - count :]
+        last = self.moving + len(self.confined)
+        cotangents = [*carried[: self.moving], *rows[: self.rows]]
+        supports = [*carried[self.moving : last], *rows[self.rows :]]
+        found = inner.inline(self.turned.graph, [*own, *carry, *cotangents, *supports])
+        linear = self.fixed + self.moving
+        had = [i for i, has in enumerate(self.turned.supports) if has]
+        where = dict(zip(had, found[linear:], strict=True))
+        either = find("bitwise_or")
+        sums, anywhere = carried[last : last + self.fixed], carried[last + self.fixed :]
+        following: list[Operand] = [*found[self.fixed : linear]]
+        following += [where[self.fixed + n] for n in self.confined]
+        following += [added(inner, *pair) for pair in zip(sums, found[: self.fixed], strict=True)]
+        for n, support in zip(self.summed, anywhere, strict=True):
+            following.append(inner.emit(either, (support, where[n]))[0])
+        return following
+
+    def split(self, found: Sequence[Operand]) -> list[Tangent]:
+        """What is carried in the end, as cotangents: of constants, then of carries."""
+        rest = iter(found)
+        moving = [next(rest) for _ in range(self.moving)]
+        confined = {n: next(rest) for n in self.confined}
+        fixed = [next(rest) for _ in range(self.fixed)]
+        summed = {n: next(rest) for n in self.summed}
+        constants = [Tangent(x, summed.get(n)) for n, x in enumerate(fixed)]
+        return [*constants, *(Tangent(x, confined.get(n)) for n, x in enumerate(moving))]
+
+
+def _turned(
+    steps: Graph, mask: Sequence[bool], ends: Mapping[int, Tangent], moving: list[Value], fixed: int
+) -> _Step:
+    """A step of the loop turned around; ``ends``: the cotangents that there are of its outputs."""
+    rows = len(steps.outputs) - len(moving)
+    plain_carries = [n for n, value in enumerate(moving) if not value.aval.is_store]
+    on = [*(True for _ in moving), *(False for _ in range(rows))]
+    supports = kept_supports(
+        given_supports(on, ends, plain_carries),
+        0,
+        len(moving),
+        lambda own: transposed(steps, mask, None, own).supports[fixed:],
+        fixed + len(moving),
+    )
+    turned = transposed(steps, mask, None, supports)
+    constants = [value for value, is_on in zip(steps.inputs, mask, strict=True) if is_on][:fixed]
+    confined = [n for n in range(len(moving)) if supports.given[n]]
+    summed = [n for n, x in enumerate(constants) if turned.supports[n] and not x.aval.is_store]
+    return _Step(turned, rows, fixed, len(moving), confined, summed)
 
 
 def _linear(eqn: Eqn, operands: Sequence[Operand | None]) -> list[bool]:
@@ -325,7 +412,7 @@ def _plain_operands(eqn: Eqn, test: Graph, body: Graph) -> list[Operand]:
     ]
 
 
-JVP_RULES["while"] = plain(_while_jvp)
+JVP_RULES["while"] = _while_jvp
 LINEARIZE_RULES["while"] = plain(_while_linearize)
-TRANSPOSE_RULES["while"] = plain_transpose(_while_transpose)
+TRANSPOSE_RULES["while"] = _while_transpose
 VJP_PASSES.append(merged)

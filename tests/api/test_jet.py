@@ -25,7 +25,53 @@ def nested(f, x, order):
     return [diffc.jit(g)(x) for g in found]
 
 
+@diffc.custom_jvp
+def power(x, y):
+    """Its rule calls it, and is off by 3 and 5, to tell it from the function's own derivative."""
+    return x**y
+
+
+@power.defjvp
+def power_rule(primals, tangents):
+    (x, y), (x_dot, y_dot) = primals, tangents
+    out = power(x, y)
+    return out, 3 * y * out / x * x_dot + 5 * out * np.log(x) * y_dot
+
+
+@diffc.custom_vjp
+def warped(x):
+    return np.sin(x), 2
+
+
+warped.defvjp(lambda x: (warped(x), x), lambda x, cts: (7 * np.cos(3 * x) * cts[0],))
+
+
+def solved(t):
+    """Where x exp(x) is sin(t), by Newton's method from far away."""
+    return diffc.root(lambda x: x * np.exp(x) - np.sin(t), 1.5)
+
+
+def system(t):
+    a = np.array([[2.0, 1.0], [0.5, 3.0]]) * t
+    return np.prod(diffc.linear_solve(lambda x: a @ x, np.stack([t, t * t])))
+
+
 FUNCTIONS = {
+    "rule": lambda t: power(np.sin(t) + 1, t * t),
+    "rule by one argument": lambda t: power(0.7, t) * power(t, 0.3),
+    "rule in a scan": lambda t: diffc.scan(lambda c, x: (power(c, 0.5) + x * t, None), t, X**2)[0],
+    "rule in a loop": lambda t: diffc.while_loop(
+        lambda c: c[0] < 2, lambda c: (c[0] + 1, power(c[1], t)), (0, t + 1)
+    )[1],
+    "rule in a branch": lambda t: diffc.cond(t > 0, power, lambda x, y: x, t, t),
+    "rule in a batch": lambda t: np.sum(diffc.vmap(lambda x: power(x * x + t, t))(X)),
+    "rule for cotangents": lambda t: warped(t * t)[0] * t,
+    "rule of a gradient": lambda t: diffc.grad(lambda x: warped(x)[0] * x)(t),
+    "rule in a rule": lambda t: warped(power(t, t))[0],
+    "root": solved,
+    "fixed point": lambda t: diffc.fixed_point(lambda x: np.cos(x * t) / 2, 0.0),
+    "argmin": lambda t: diffc.argmin(lambda x: (x - t) ** 2 + np.cosh(x * t), 0.0),
+    "linear system": system,
     "dense": lambda t: np.sum(np.tanh(np.outer(X, X) @ (X * t)) ** 2),
     "scan": lambda t: diffc.scan(lambda c, x: (np.sin(c + x * t), c), t, X)[0],
     "call": lambda t: diffc.jit(lambda y: np.exp(y) / y)(t * t),
@@ -79,7 +125,22 @@ def test_derivatives_and_batches_of_it():
     close(diffc.vmap(second)(X), -np.sin(X))
 
 
+def test_a_rule_in_closed_form():
+    """``y' = 3 y / x`` along x = t, and so ``y'' = 3 (y' x - y) / x^2``, while y itself is t."""
+    out, found = diffc.jet(lambda t: power(t, 1.0), (2.0,), ([1.0, 0.0, 0.0, 0.0],))
+    assert out == 2.0
+    close(found[0], 3.0)
+    close(found[1], 3 * (found[0] * 2 - out) / 4)
+
+
 def test_errors():
+    @diffc.custom_vjp
+    def clipped(x):
+        return x * 1.0
+
+    clipped.defvjp(lambda x: (x, None), lambda kept, ct: (np.clip(ct, -1, 1),))
+    with pytest.raises(UsageError, match="linear in its cotangents"):
+        diffc.jet(clipped, (X,), ([X],))
     with pytest.raises(UsageError, match="1 primals and 2 series"):
         diffc.jet(np.sin, (1.0,), ([1.0], [1.0]))
     with pytest.raises(UsageError, match="one and the same number of derivatives"):

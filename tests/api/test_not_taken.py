@@ -223,6 +223,7 @@ FIRST = {
     "grad": diffc.grad,
     "jacfwd": diffc.jacfwd,
     "jvp": lambda f: lambda x: diffc.jvp(f, (x,), (np.ones(4),))[1] * np.ones(4),
+    "jet": lambda f: lambda x: diffc.jet(f, (x,), ([np.ones(4)],))[1][0] * np.ones(4),
     "vmap of grad": batched(diffc.grad),
     "vmap of jacfwd": batched(diffc.jacfwd),
     "scan": lambda f: diffc.grad(in_scan(f)),
@@ -233,6 +234,13 @@ FIRST = {
     "call": lambda f: diffc.grad(lambda x: diffc.jit(f)(x)),
     "checkpoint": lambda f: diffc.jit(diffc.grad(diffc.checkpoint(f))),
 }
+
+
+def along(f):
+    """The second derivative along ones, by Taylor mode."""
+    return lambda x: diffc.jet(f, (x,), ([np.ones(4), np.zeros(4)],))[1][1]
+
+
 SECOND = {
     "forward over reverse": diffc.hessian,
     "reverse over reverse": lambda f: diffc.jacrev(diffc.grad(f)),
@@ -258,7 +266,7 @@ def modes():
 @pytest.mark.parametrize(("case", "mode"), list(modes()))
 def test_first_derivatives(case, mode):
     f, g = CASES[case]
-    derivative = diffc.grad if mode != "jvp" else FIRST["jvp"]
+    derivative = FIRST["jvp"] if mode in ("jvp", "jet") else diffc.grad
     same(FIRST[mode](f)(X), derivative(g)(X))
 
 
@@ -266,20 +274,36 @@ def test_first_derivatives(case, mode):
 def test_second_derivatives(case):
     f, g = CASES[case]
     expected = diffc.hessian(g)(X)
+    same(along(f)(X), np.sum(expected))
     order = list(SECOND)[:: 1 if case in ALL_MODES else 2]
     for name in order:
         same(SECOND[name](f)(X), expected)
 
 
+def twice(x, **options):
+    """The root of the root, in two trips."""
+    step = lambda c: (c[0] + 1, np.sqrt(c[1]))  # noqa: E731  # short
+    return diffc.while_loop(lambda c: c[0] < 2, step, (0, x), **options)[1]
+
+
 BORDERS = {
     "scan": lambda x: total(diffc.scan(lambda c, _: (np.sqrt(c), None), x, length=2)[0]),
     "for": lambda x: total(diffc.fori_loop(0, 2, lambda i, c: np.sqrt(c), x)),
+    "while": lambda x: total(twice(x)),
+    "while with slots": lambda x: total(twice(x, slots=4)),
+    "while with stores": lambda x: total(twice(x, store="grow")),
     "cond": lambda x: total(diffc.cond(x[0] > 0, lambda x: np.sqrt(np.sqrt(x)), lambda x: x, x)),
     "call": lambda x: total(diffc.jit(lambda x: np.sqrt(np.sqrt(x)))(x)),
     "checkpoint": lambda x: total(diffc.checkpoint(lambda x: np.sqrt(np.sqrt(x)))(x)),
     "map": lambda x: total(diffc.map(lambda v: np.sqrt(np.sqrt(v)), x)),
     "into a scan": lambda x: np.sum(
         diffc.scan(lambda c, _: (np.sqrt(c), None), np.where(M, x, 0.0), length=2)[0]
+    ),
+    "into a while": lambda x: np.sum(twice(np.where(M, x, 0.0))),
+    "constants of a while": lambda x: total(
+        diffc.while_loop(
+            lambda c: c[0] < 2, lambda c: (c[0] + 1, c[1] + 0.5 * np.sqrt(np.sqrt(x))), (0, 0 * x)
+        )[1]
     ),
     "constants": lambda x: total(
         diffc.scan(lambda c, v: (c + np.sqrt(np.sqrt(x)) * v, None), 0 * x, np.array([0.5, 0.5]))[0]
@@ -295,10 +319,12 @@ def test_choices_across_borders(border, mode):
 
     f = BORDERS[border]
     if mode in FIRST:
-        derivative = diffc.grad if mode != "jvp" else FIRST["jvp"]
+        derivative = FIRST["jvp"] if mode in ("jvp", "jet") else diffc.grad
         same(FIRST[mode](f)(X), derivative(expected)(X))
     else:
-        same(SECOND[mode](f)(X), diffc.hessian(expected)(X))
+        hessian = diffc.hessian(expected)(X)
+        same(SECOND[mode](f)(X), hessian)
+        same(along(f)(X), np.sum(hessian))
 
 
 def test_elements_that_are_not_read_of_stacked_results():

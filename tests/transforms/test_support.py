@@ -56,6 +56,11 @@ SCALARS = {
 }
 
 
+def once(body, initial):
+    """A loop of one trip."""
+    return diffc.while_loop(lambda c: c[0] < 1, lambda c: (c[0] + 1, body(c[1])), (0, initial))[1]
+
+
 #: what a part of a program may stand in; none of them ends a support
 BORDERS = {
     "none": lambda part, y: part(y),
@@ -67,6 +72,8 @@ BORDERS = {
     "map": lambda part, y: diffc.map(part, y[None])[0],
     "scan": lambda part, y: diffc.scan(lambda c, _: (c, part(y)), 0.0, length=2)[1][1],
     "carry": lambda part, y: diffc.scan(lambda c, _: (c, part(c)), y, length=2)[1][0],
+    "while": lambda part, y: once(lambda c: part(y), 0 * part(y)),
+    "carry of a while": lambda part, y: once(lambda c: (c[0], part(c[0])), (y, 0 * part(y)))[1],
 }
 
 
