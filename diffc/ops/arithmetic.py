@@ -188,11 +188,13 @@ integer_pow = op(
 )
 
 
-def _greater(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Any:
+def greater(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Any:
+    """The greater of two elements, nan if either is, the second of equal ones."""
     return np.where((x > y) | (x != x), x, y)
 
 
-def _less(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Any:
+def less(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Any:
+    """The lesser of two elements, nan if either is, the second of equal ones."""
     return np.where((x < y) | (x != x), x, y)
 
 
@@ -200,7 +202,7 @@ maximum = op(
     "maximum",
     doc="The greater of two elements, nan if either is; ties share the derivative.",
     aval=elementwise(NUMBERS, 2),
-    numpy=_greater,
+    numpy=greater,
     sympy="Max(x, y)",
     domain="Ne(x, y)",
     derivative=Routes(
@@ -213,7 +215,7 @@ minimum = op(
     "minimum",
     doc="The lesser of two elements, nan if either is; ties share the derivative.",
     aval=elementwise(NUMBERS, 2),
-    numpy=_less,
+    numpy=less,
     sympy="Min(x, y)",
     domain="Ne(x, y)",
     derivative=Routes(

@@ -1,4 +1,4 @@
-"""What runs along one axis: cumulative sums and sorting."""
+"""What runs along one axis: cumulative functions and sorting."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from diffc.errors import ShapeError
 from diffc.ir.aval import ANY, NUMBERS, Aval
-from diffc.ops.avals import need_axes, need_dtype
+from diffc.ir.graph import literal
+from diffc.ops.arithmetic import greater, less
+from diffc.ops.avals import is_known_zero, need_axes, need_dtype
 from diffc.ops.batching import along_axes
 from diffc.ops.declare import Linear, Linearized, Special, Waived, Zero, op
 from diffc.ops.generate import positions
 from diffc.ops.reduction import wide
-from diffc.ops.term import GraphTerm
+from diffc.ops.term import GraphTerm, select
 
 Array = np.ndarray[Any, Any]
 
@@ -42,10 +45,107 @@ cumsum = op(
             "cumsum", axis=params["axis"], reverse=not params["reverse"]
         )
     ),
-    body=Special("cumsum"),
+    body=Special("cumulative"),
     params=("axis", "reverse"),
     dtypes=NUMBERS,
     batching=along_axes,
+)
+
+
+def _shifted(x: GraphTerm, axis: int, by: int, fill: Any) -> GraphTerm:
+    """What lies ``by`` before each element along ``axis``, ``fill`` at the start."""
+    shape = x.aval.shape
+    ahead = tuple(by if k == axis else dim for k, dim in enumerate(shape))
+    none, ones = (0,) * len(shape), (1,) * len(shape)
+    stop = tuple(dim - by if k == axis else dim for k, dim in enumerate(shape))
+    start = GraphTerm(x.builder, literal(fill, x.aval.with_shape(ahead)))
+    return start.call("concat", x.call("slice", start=none, stop=stop, step=ones), axis=axis)
+
+
+def _cumprod_jvp(
+    operands: tuple[GraphTerm, ...],
+    tangents: tuple[GraphTerm | None, ...],
+    out: GraphTerm,
+    params: Any,
+) -> Any:
+    """Products and their tangents of 1, 2, 4, ... elements up to each one."""
+    (x,), (x_dot,), axis = operands, tangents, params["axis"]
+    assert x_dot is not None
+    size = x.aval.shape[axis]
+    if not isinstance(size, int):
+        raise ShapeError(f"cumprod: no derivative along a symbolic dimension, found {x.aval}")
+    by = 1
+    while by < size:
+        before, before_dot = _shifted(x, axis, by, 1), _shifted(x_dot, axis, by, 0)
+        x, x_dot = before * x, before_dot * x + before * x_dot
+        by *= 2
+    return x_dot
+
+
+cumprod = op(
+    "cumprod",
+    doc="Products of the elements up to each one along `axis`; its derivative is exact at zeros.",
+    aval=lambda x, *, axis: _cumsum_aval(x, axis=axis, reverse=False),
+    numpy=lambda x, *, axis: np.cumprod(x, axis, dtype=wide(x.dtype)).astype(x.dtype, copy=False),
+    sympy=_ON_SYMBOLS,
+    derivative=Linearized(_cumprod_jvp, source="product rule, for 1, 2, 4, ... elements"),
+    body=Special("cumulative"),
+    params=("axis",),
+    dtypes=NUMBERS,
+    batching=along_axes,
+)
+
+
+def _running_extremum(name: str, doc: str, beats: str, choose: Any) -> None:
+    def numpy(x: Array, *, axis: int) -> Array:
+        result = np.array(x)
+        rows = np.moveaxis(result, axis, 0)
+        for row in range(1, len(rows)):
+            rows[row] = choose(rows[row - 1], rows[row])
+        return result
+
+    def jvp(
+        operands: tuple[GraphTerm, ...],
+        tangents: tuple[GraphTerm | None, ...],
+        out: GraphTerm,
+        params: Any,
+    ) -> Any:
+        """The tangent of the element that is the extremum: the first of equal ones."""
+        (x,), (x_dot,), axis = operands, tangents, params["axis"]
+        assert x_dot is not None
+        shape = x.aval.shape
+        if any(is_known_zero(dim) for dim in shape):
+            return x_dot
+        before = _shifted(out, axis, 1, 0)
+        is_new = x.call(beats, before) | (x.ne(x) & before.eq(before))
+        place = positions(x, shape, axis)
+        taken = select(is_new, place, 0).call("cummax", axis=axis)
+        indices = [taken if k == axis else positions(x, shape, k) for k in range(len(shape))]
+        return x_dot.call("gather", *indices, axes=tuple(range(len(shape))), mode="clip")
+
+    op(
+        name,
+        doc=doc,
+        aval=lambda x, *, axis: _cumsum_aval(x, axis=axis, reverse=False),
+        numpy=numpy,
+        sympy=_ON_SYMBOLS,
+        domain="distinct(x)",
+        derivative=Linearized(jvp, source="the tangent of the extremum; of equal ones the first"),
+        body=Special("cumulative"),
+        params=("axis",),
+        dtypes=NUMBERS,
+        batching=along_axes,
+    )
+
+
+_running_extremum(
+    "cummax",
+    "Greatest element up to each one along `axis`; nan from a nan on.",
+    "gt",
+    greater,
+)
+_running_extremum(
+    "cummin", "Least element up to each one along `axis`; nan from a nan on.", "lt", less
 )
 
 

@@ -172,9 +172,20 @@ def _formula(eqn: Eqn, arrays: list[Array], first: Aval) -> Any:
         return _each(lambda *xs: meaning(op, xs, params), arrays)
     if op.name in _REDUCTIONS:
         return _reduced(arrays[0], params["axes"], _REDUCTIONS[op.name])
+    if op.name in ("cummax", "cummin"):
+        return _running_extremum(arrays[0], params["axis"], op.name == "cummax")
     if op.name in ("argmax", "argmin", "sort", "argsort", "random_bits"):
         raise TypeError("its order depends on the values")
     return op.numpy(*arrays, **params)
+
+
+def _running_extremum(array: Array, axis: int, is_max: bool) -> Array:
+    found = array.copy()
+    rows = np.moveaxis(found, axis, 0)
+    for row in range(1, len(rows)):
+        pairs = (np.asarray(rows[row - 1]), np.asarray(rows[row]))
+        rows[row] = _each(lambda *xs: _extremum(list(xs), is_max), pairs)
+    return found
 
 
 def _reduced(array: Array, axes: tuple[int, ...], combine: Callable[[list[Any]], Any]) -> Array:

@@ -394,32 +394,12 @@ def cumulative_sum(x: Any, /, *, axis: Any = None, dtype: Any = None) -> Tracer:
     return cumsum(x, axis, dtype)
 
 
-def scan_by_doubling(
-    x: Operand, axis: int, combine: Callable[[Operand, Operand], Operand], neutral: Any
-) -> Operand:
-    """A cumulative function in log2(n) steps: each combines with what lies 1, 2, 4, ... before."""
-    size = x.aval.shape[axis]
-    if not isinstance(size, int):
-        raise TraceError("a cumulative function along a symbolic dimension", location=line())
-    shift = 1
-    while shift < size:
-        shape = tuple(shift if i == axis else dim for i, dim in enumerate(x.aval.shape))
-        before = o.fill(neutral, x.aval.dtype, shape)
-        shifted = o.concat([before, o.slice_axis(x, axis, 0, size - shift)], axis)
-        x = combine(shifted, x)
-        shift *= 2
-    return x
-
-
 @implements("cumprod")
 def cumprod(a: Any, axis: Any = None, dtype: Any = None) -> Tracer:
     """Products of the elements up to each; integers in 64 bits."""
     x, place = _along(a, axis)
     wanted = _widened(x.aval.dtype) if dtype is None else promote.dtype_arg(dtype)
-    value = o.cast(read(x), wanted)
-    return wrap_array(
-        scan_by_doubling(value, place, lambda left, right: o.emit("mul", left, right), 1)
-    )
+    return wrap_array(o.emit("cumprod", o.cast(read(x), wanted), axis=place))
 
 
 @implements("cumulative_prod")
@@ -430,24 +410,16 @@ def cumulative_prod(x: Any, /, *, axis: Any = None, dtype: Any = None) -> Tracer
     return cumprod(x, axis, dtype)
 
 
-def _running(name: str, neutral: Callable[[str], Any]) -> Callable[..., Tracer]:
+def _running(name: str) -> Callable[..., Tracer]:
     def apply(a: Any, axis: Any = 0) -> Tracer:
         x, place = _along(a, axis)
-        value = read(x)
-        return wrap_array(
-            scan_by_doubling(
-                value,
-                place,
-                lambda left, right: o.emit(name, left, right),
-                neutral(value.aval.dtype),
-            )
-        )
+        return wrap_array(o.emit(name, read(x), axis=place))
 
     return apply
 
 
-implements("maximum.accumulate")(_running("maximum", _least))
-implements("minimum.accumulate")(_running("minimum", _greatest))
+implements("maximum.accumulate")(_running("cummax"))
+implements("minimum.accumulate")(_running("cummin"))
 
 
 # --- differences

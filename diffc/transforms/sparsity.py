@@ -406,7 +406,7 @@ def _settled(
 
 
 _RULES: dict[str, Rule] = {
-    "cumsum": _along_axis,
+    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin"), _along_axis),
     "sort": _along_axis,
     "contract": _contracted,
     "gather": _first_moves(1),

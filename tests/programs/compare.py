@@ -58,7 +58,7 @@ def terms_of(eqn, arrays):
     if not result.is_float or name not in SUMS:
         return None
     total = eqn.op.numpy(*sizes, **params)
-    if name == "prod":  # in another order, partial products may leave the range
+    if name in ("prod", "cumprod"):  # in another order, partial products may leave the range
         safe = np.log2(float(np.finfo(result.numpy).max)) / 2
         far = np.sum(np.abs(np.log2(sizes[0], where=sizes[0] > 0, out=np.ones(sizes[0].shape))))
         total = np.where(far < safe, total, np.inf)  # then nothing is known
@@ -70,7 +70,7 @@ def terms_of(eqn, arrays):
     return count, np.asarray(total, np.float64)
 
 
-SUMS = ("sum", "prod", "contract", "cumsum", "overlap_add", "scatter")
+SUMS = ("sum", "prod", "contract", "cumsum", "cumprod", "overlap_add", "scatter")
 
 
 def bound(eqn, arrays, result) -> np.ndarray | None:

@@ -202,7 +202,7 @@ def test_reductions_of_many_elements(op):
     agree(GraphProgram(graph, op.name)(arrays), graph, arrays)
 
 
-@pytest.mark.parametrize("name", ["sort", "argsort", "cumsum"])
+@pytest.mark.parametrize("name", ["sort", "argsort", "cumsum", "cummax", "cummin"])
 def test_long_rows(name):
     op = diffc.ops.find(name)
     extra = {"reverse": True} if name == "cumsum" else {}

@@ -4,7 +4,7 @@
 their values before any of them writes (unless a later one reads what an earlier one wrote), so a
 result may lie in the memory of an operand that is read at the same points.
 
-Reductions are in `reduce.py`, sorting is in `sort.py`.
+Reductions are in `reduce.py`, cumulative folds in `prefix.py`, sorting is in `sort.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from diffc.codegen.emit.frame import INDEX_LIMIT, Frame, Lanes, Value
 from diffc.codegen.emit.inlining import is_straight
 from diffc.codegen.emit.memory import Condition, Memory, Place
 from diffc.codegen.emit.numbering import Numbering, is_long
+from diffc.codegen.emit.prefix import write_prefix
 from diffc.codegen.emit.reduce import write_contract, write_sweep
 from diffc.codegen.emit.shares import Part, part_of_nest
 from diffc.codegen.emit.sort import write_sort
@@ -31,6 +32,7 @@ from diffc.codegen.loops.nodes import (
     For,
     Kernel,
     Par,
+    Prefix,
     Reduce,
     Scatter,
     Sort,
@@ -124,6 +126,8 @@ class KernelWriter:
                 write_contract(self, first)
             elif isinstance(first, Scatter):
                 self._scatter(first)
+            elif isinstance(first, Prefix):
+                write_prefix(self, first)
             elif isinstance(first, Sort):
                 write_sort(self, first)
             else:

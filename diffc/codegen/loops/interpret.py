@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from diffc.codegen.loops.monoids import identity
+from diffc.codegen.loops.monoids import OPS, identity, neutral
 from diffc.codegen.loops.nodes import (
     Apply,
     Buffer,
@@ -30,6 +30,7 @@ from diffc.codegen.loops.nodes import (
     Kernel,
     Load,
     Par,
+    Prefix,
     Reduce,
     Scalar,
     Scatter,
@@ -253,6 +254,8 @@ class _Run:
             self.store(stmt, points)
         elif isinstance(stmt, Scatter):
             self.scatter(stmt, points)
+        elif isinstance(stmt, Prefix):
+            self.prefix(stmt, points)
         elif isinstance(stmt, Sort):
             self.sort(stmt, points)
         else:
@@ -294,6 +297,24 @@ class _Run:
         order = np.argsort(rows, axis=1, kind="stable")
         result = order if stmt.positions else np.take_along_axis(rows, order, axis=1)
         self.memory[stmt.buffer][places] = result.reshape(-1)
+
+    def prefix(self, stmt: Prefix, points: _Points) -> None:
+        inner, dtype, fold = points.expand((stmt.var,)), stmt.value.dtype, OPS[stmt.monoid]
+        total = _extent(stmt.var)
+        values = self.value(stmt.value, inner).reshape(points.count, total)
+        size = self.target.lanes(dtype) if stmt.order == "lanes" else 1
+        before = np.full((points.count, 1), neutral(stmt.monoid, dtype), values.dtype)
+        found = np.empty_like(values)
+        for start in range(0, total, size):
+            block = values[:, start : start + size].copy()
+            step = 1
+            while step < size:
+                block[:, step:] = apply(fold, dtype, (block[:, :-step], block[:, step:]))
+                step *= 2
+            found[:, start : start + size] = apply(fold, dtype, (before, block))
+            before = apply(fold, dtype, (before, block[:, -1:]))
+        result = apply("convert", stmt.buffer.dtype, (found.reshape(-1),))
+        self.memory[stmt.buffer][self.place(stmt.buffer, stmt.indices, inner)] = result
 
     # --- folds
 

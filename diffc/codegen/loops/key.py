@@ -18,6 +18,7 @@ from diffc.codegen.loops.nodes import (
     Kernel,
     Load,
     Par,
+    Prefix,
     Reduce,
     Scalar,
     Scatter,
@@ -109,6 +110,9 @@ class _Key:
         if isinstance(stmt, Scatter):
             place = self.buffer(stmt.buffer), self.indices(stmt.indices)
             return "scatter", *place, stmt.combine, stmt.mode, stmt.status, values
+        if isinstance(stmt, Prefix):
+            place = self.buffer(stmt.buffer), stmt.indices
+            return "prefix", *place, stmt.var, stmt.monoid, stmt.order, values
         if isinstance(stmt, Sort):
             pair = self.buffer(stmt.buffer), self.buffer(stmt.keys)
             return "sort", *pair, stmt.indices, stmt.var, stmt.positions

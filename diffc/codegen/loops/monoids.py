@@ -1,4 +1,4 @@
-"""What reductions fold with: the op of each monoid, and what its empty fold is.
+"""What folds join with: the op of each monoid, and what its empty fold is.
 
 Sums of floats start from +0.0, so an empty sum and a sum of -0.0 are +0.0, as in NumPy.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from diffc.codegen.targets import ITEM_BYTES
 
-__all__ = ["OPS", "identity"]
+__all__ = ["OPS", "identity", "neutral"]
 
 #: The scalar op that joins a value to what was folded before it; positions have none.
 OPS: Mapping[str, str] = {
@@ -39,3 +39,8 @@ def identity(monoid: str, dtype: str) -> bool | int | float:
         half: int = 1 << (width - 1)
         return -half if is_max else half - 1
     return 0 if is_max else (1 << width) - 1
+
+
+def neutral(monoid: str, dtype: str) -> bool | int | float:
+    """What leaves every value as it is, -0.0 too: where a cumulative fold starts."""
+    return -0.0 if monoid == "sum" and dtype[0] == "f" else identity(monoid, dtype)

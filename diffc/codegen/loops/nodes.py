@@ -2,9 +2,9 @@
 
 A kernel is a nest over dense, row-major buffers. ``lower`` says *what* is computed: ``Par`` (all
 points independent), ``For`` (in order), ``Reduce``, ``Sweep`` (reductions and stores in one pass),
-``Contract``, ``Store``, ``Scatter``. ``tile`` says *how* by filling in the ``how`` of the same
-nodes. Sizes are integers here. Expressions are directed acyclic graphs: a node shared in Python is
-computed once per point.
+``Prefix`` (cumulative), ``Contract``, ``Store``, ``Scatter``. ``tile`` says *how* by filling in
+the ``how`` of the same nodes. Sizes are integers here. Expressions are directed acyclic graphs: a
+node shared in Python is computed once per point.
 
 Meaning of the order of summation: it is fixed by ``Reduce.order``, the extents and the target, and
 by nothing else, so that fusing a reduction never changes its bits. ``lanes``: the (row-major
@@ -307,6 +307,25 @@ class Scatter(Stmt):
     combine: Choice["set", "add", "mul", "min", "max"]
     mode: Choice["drop", "check"] = "drop"
     status: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefix(Stmt):
+    """``buffer[indices]`` = fold of ``value`` over ``var`` from 0 up to each point, point included.
+
+    It is kept in ``value``'s dtype, and converted to the buffer's where it is stored. ``sequence``:
+    one after the other. ``lanes``: the points are cut into blocks of ``lanes(dtype)``. In a block,
+    each joins what lies 1 before it, then 2, then 4, ... (Hillis and Steele); then what all blocks
+    before have come to, which joins the blocks' results one after the other. All values of a block
+    are computed, then stored; no value reads what another block stores.
+    """
+
+    buffer: Buffer
+    indices: tuple[Dim, ...]
+    var: Var
+    monoid: Monoid
+    value: Expr
+    order: Order = "lanes"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

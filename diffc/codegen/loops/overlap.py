@@ -28,6 +28,7 @@ from diffc.codegen.loops.nodes import (
     Kernel,
     Load,
     Par,
+    Prefix,
     Scatter,
     Sort,
     Stmt,
@@ -133,6 +134,11 @@ class _Walk:
                 for store in stmt.stores:
                     self._writes(store, time, inside)
                 continue
+            if isinstance(stmt, Prefix):
+                inside = (*loops, id(stmt))
+                self._reads(stmt, time, inside)
+                self._writes(stmt, time, inside)
+                continue
             if isinstance(stmt, Store):
                 group.append(stmt)
                 self._writes(stmt, time, loops)
@@ -147,7 +153,7 @@ class _Walk:
     def _note(table: dict[Buffer, list[_Access]], buffer: Buffer, access: _Access) -> None:
         table.setdefault(buffer, []).append(access)
 
-    def _writes(self, store: Store, time: int, loops: tuple[int, ...]) -> None:
+    def _writes(self, store: Store | Prefix, time: int, loops: tuple[int, ...]) -> None:
         offset = ravel(store.indices, store.buffer.shape)
         self._note(self.found.writes, store.buffer, _Access(time, loops, offset))
 

@@ -120,6 +120,10 @@ class _Printer:
                 head = f"scatter {stmt.combine} {stmt.mode} {stmt.status}"
                 place = f"{stmt.buffer.name}({items})"
                 self.lines.append(f"{indent}{head} {place} = {self._expr(stmt.value)}")
+            case n.Prefix():
+                place = f"{stmt.buffer.name}[{_indices(stmt.indices)}]"
+                inside = f"{_vars((stmt.var,))}: {place} = {self._expr(stmt.value)}"
+                self.lines.append(f"{indent}prefix {stmt.monoid} {stmt.order}({inside})")
             case n.Sort():
                 what = "positions" if stmt.positions else "values"
                 place = f"{stmt.buffer.name}, {stmt.keys.name}[{_indices(stmt.indices)}]"
@@ -249,7 +253,7 @@ def _free(expr: n.Expr) -> tuple[Var, ...]:
 
 def _own_expressions(stmt: n.Stmt) -> tuple[n.Expr, ...]:
     match stmt:
-        case n.Reduce() | n.Store():
+        case n.Reduce() | n.Store() | n.Prefix():
             return (stmt.value,)
         case n.Contract():
             return (stmt.lhs, stmt.rhs) if stmt.start is None else (stmt.lhs, stmt.rhs, stmt.start)
@@ -396,6 +400,18 @@ class _Parser:
             indices = self._items()
             self.expect("=")
             return n.Scatter(buffer, indices, self._expr(), combine, mode, status)
+        if self.accept("prefix"):
+            monoid: Any = self.take("name")
+            order: Any = self.take("name")
+            self.expect("(")
+            (var,) = self._take_vars()
+            self.expect(":")
+            buffer = self._known_buffer()
+            indices = self._brackets()
+            self.expect("=")
+            value = self._expr()
+            self.expect(")")
+            return n.Prefix(buffer, indices, var, monoid, value, order)
         if self.accept("sort"):
             positions = self.take("name") == "positions"
             self.expect("(")

@@ -19,6 +19,7 @@ from diffc.codegen.loops.nodes import (
     IndexValue,
     Load,
     Par,
+    Prefix,
     Reduce,
     Scalar,
     Scatter,
@@ -115,7 +116,7 @@ def statements(body: Iterable[Stmt]) -> Iterator[Stmt]:
 
 def operands(stmt: Stmt) -> tuple[Expr, ...]:
     """The expressions that a statement itself evaluates."""
-    if isinstance(stmt, Store | Reduce):
+    if isinstance(stmt, Store | Reduce | Prefix):
         return (stmt.value,)
     if isinstance(stmt, Contract):
         return (stmt.lhs, stmt.rhs) if stmt.start is None else (stmt.lhs, stmt.rhs, stmt.start)
@@ -127,7 +128,9 @@ def operands(stmt: Stmt) -> tuple[Expr, ...]:
 def stored(body: Iterable[Stmt]) -> frozenset[Buffer]:
     """The buffers that the statements of a body write."""
     return frozenset(
-        stmt.buffer for stmt in statements(body) if isinstance(stmt, Store | Scatter | Sort)
+        stmt.buffer
+        for stmt in statements(body)
+        if isinstance(stmt, Store | Scatter | Prefix | Sort)
     )
 
 
@@ -243,6 +246,9 @@ def map_statement(
     if isinstance(stmt, Store):
         place = on_access(stmt.buffer, tuple(on_index(index) for index in stmt.indices))
         return Store(*place, known[id(stmt.value)], on_guard(stmt.guard))
+    if isinstance(stmt, Prefix):
+        buffer, at = on_access(stmt.buffer, tuple(on_index(index) for index in stmt.indices))
+        return replace(stmt, buffer=buffer, indices=at, value=known[id(stmt.value)])
     if isinstance(stmt, Scatter):
         places = tuple(_index_or_expr(index, on_index, known) for index in stmt.indices)
         return replace(stmt, indices=places, value=known[id(stmt.value)])

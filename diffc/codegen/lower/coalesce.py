@@ -26,6 +26,7 @@ from diffc.codegen.loops.nodes import (
     Kernel,
     Load,
     Par,
+    Prefix,
     Reduce,
     Scatter,
     Sort,
@@ -59,7 +60,7 @@ def coalesce(kernel: Kernel) -> Kernel:
 def _bound(stmt: Stmt) -> tuple[Var, ...]:
     if isinstance(stmt, Par | Reduce | Sweep | Contract):
         return stmt.vars
-    return (stmt.var,) if isinstance(stmt, For) else ()
+    return (stmt.var,) if isinstance(stmt, For | Prefix) else ()
 
 
 def _accesses(stmts: Iterable[Stmt], exprs: Iterable[Expr]) -> Iterator[tuple[Buffer, Places]]:
@@ -67,7 +68,7 @@ def _accesses(stmts: Iterable[Stmt], exprs: Iterable[Expr]) -> Iterator[tuple[Bu
         if isinstance(expr, Load | GatherLoad):
             yield expr.buffer, expr.indices
     for stmt in stmts:
-        if isinstance(stmt, Store | Scatter):
+        if isinstance(stmt, Store | Scatter | Prefix):
             yield stmt.buffer, stmt.indices
 
 
@@ -272,6 +273,9 @@ class _Rewriter:
                 self.expr(stmt.value),
                 self.guard(stmt.guard),
             )
+        if isinstance(stmt, Prefix):
+            buffer, at = self.buffer(stmt.buffer), self.indices(stmt.buffer, stmt.indices)
+            return replace(stmt, buffer=buffer, indices=at, value=self.expr(stmt.value))
         assert isinstance(stmt, Scatter)
         value = self.expr(stmt.value)
         for place in stmt.indices:

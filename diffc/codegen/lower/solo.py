@@ -7,7 +7,10 @@ of it before it leaves the kernel) and counts as memory from then on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
+from diffc.codegen.loops.contraction import accumulator
+from diffc.codegen.loops.monoids import OPS
 from diffc.codegen.loops.nodes import (
     Buffer,
     Choose,
@@ -15,7 +18,10 @@ from diffc.codegen.loops.nodes import (
     For,
     IndexValue,
     Load,
+    Monoid,
+    Order,
     Par,
+    Prefix,
     Reduce,
     Scalar,
     Scatter,
@@ -31,6 +37,18 @@ from diffc.ir.index import TRUE, Dim, Var, eq, ge, lt
 from diffc.ops.declare import Special
 
 Body = list[Stmt]
+
+#: what cumulative ops fold with.
+MONOIDS: dict[str, Monoid] = {
+    "cumsum": "sum",
+    "cumprod": "prod",
+    "cummax": "max",
+    "cummin": "min",
+}
+#: a cumulative op goes by blocks along rows longer than this, unless so many lie side by side;
+FEW = 8
+#: where more lie side by side, whole rows are added to the rows before: memory is read in order.
+WIDE = 256
 
 
 def is_solo(eqn: Eqn) -> bool:
@@ -106,53 +124,34 @@ def _update_slice(frame: Frame, eqn: Eqn, target: Buffer) -> Body:
     return [*body, *_in_order(loop[:1], inner)]
 
 
-def _cumsum(frame: Frame, eqn: Eqn, target: Buffer) -> Body:
-    axis, reverse = eqn.params["axis"], eqn.params["reverse"]
+def _cumulative(frame: Frame, eqn: Eqn, target: Buffer) -> Body:
+    axis, reverse = eqn.params["axis"], eqn.params.get("reverse", False)
     (operand,) = eqn.operands
-    length = target.shape[axis]
+    length, monoid = target.shape[axis], MONOIDS[eqn.op.name]
     if 0 in target.shape:
         return []
-    before, after = points("i", target.shape)[:axis], points("i", target.shape)[axis + 1 :]
-    step = Var("t", max(length - 1, 0))
+    at, dtype = points("i", target.shape), accumulator(target.dtype)
+    before, after = at[:axis], at[axis + 1 :]
 
     def along(number: Dim) -> Indices:
         return (*before, length - 1 - number if reverse else number, *after)
 
-    def added(number: Dim) -> Expr:
-        return frame.elements.element(operand, along(number))
+    def value(number: Dim) -> Expr:
+        found = frame.elements.element(operand, along(number))
+        return found if dtype == target.dtype else apply("convert", found, dtype=dtype)
 
-    if target.dtype == "f16":
-        return _wide_cumsum(frame, target, before, after, along, added, step)
-    first = Store(target, along(0), added(0))
-    following: Body = []
+    width = prod(target.shape[axis + 1 :])
+    if width <= WIDE or dtype != target.dtype:
+        step = Var("t", length)
+        order: Order = "lanes" if width < FEW < length else "sequence"
+        prefix = Prefix(target, along(step), step, monoid, value(step), order)
+        return list(par((*before, *after), [prefix]))
+    body: Body = [*par(after, [Store(target, along(0), value(0))])]
     if length > 1:
-        total = apply("add", Load(target, along(step)), added(step + 1))
-        following = [For(step, tuple(par(after, [Store(target, along(step + 1), total)])))]
-    return list(par(before, [*par(after, [first]), *following]))
-
-
-def _wide_cumsum(
-    frame: Frame,
-    target: Buffer,
-    before: Indices,
-    after: Indices,
-    along: Callable[[Dim], Indices],
-    added: Callable[[Dim], Expr],
-    step: Var,
-) -> Body:
-    """Running sums of f16 are kept in f32, in scratch, and rounded when they are stored."""
-    running = frame.new_scratch("running", "f32", target.shape)
-
-    def stores(number: Dim, total: Expr) -> Body:
-        place = along(number)
-        rounded = apply("convert", Load(running, place), dtype="f16")
-        return [Store(running, place, total), Store(target, place, rounded)]
-
-    first = stores(0, apply("convert", added(0), dtype="f32"))
-    term = apply("convert", added(step + 1), dtype="f32")
-    total = apply("add", Load(running, along(step)), term)
-    following = [For(step, tuple(par(after, stores(step + 1, total))))] if step.extent else []
-    return list(par(before, [*par(after, first), *following]))
+        step = Var("t", length - 1)
+        joined = apply(OPS[monoid], Load(target, along(step)), value(step + 1))
+        body.append(For(step, tuple(par(after, [Store(target, along(step + 1), joined)]))))
+    return list(par(before, body))
 
 
 def _sort(frame: Frame, eqn: Eqn, target: Buffer) -> Body:
@@ -203,7 +202,7 @@ def _overlap_add(frame: Frame, eqn: Eqn, target: Buffer) -> Body:
 _KINDS: dict[str, Callable[[Frame, Eqn, Buffer], Body]] = {
     "scatter": _scatter,
     "dynamic_update_slice": _update_slice,
-    "cumsum": _cumsum,
+    "cumulative": _cumulative,
     "sort": _sort,
     "overlap_add": _overlap_add,
 }

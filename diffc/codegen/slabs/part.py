@@ -14,6 +14,7 @@ from diffc.codegen.loops.nodes import (
     GatherLoad,
     Load,
     Par,
+    Prefix,
     Reduce,
     Scalar,
     Scatter,
@@ -85,7 +86,7 @@ def part_of(node: Kernel, kernel: Nest) -> Part | None:
     (nest,) = kernel.body
     if not isinstance(nest, Par) or any(var.extent == 0 for var in _bound((nest,))):
         return None
-    if any(isinstance(stmt, For | Scatter | Sort) for stmt in statements(nest.body)):
+    if any(isinstance(stmt, For | Scatter | Prefix | Sort) for stmt in statements(nest.body)):
         return None
     known = (*node.reads, *node.writes)
     part = Part(node, kernel, nest, dict(zip(kernel.params, known, strict=True)))

@@ -17,6 +17,7 @@ from diffc.codegen.loops.nodes import (
     IndexValue,
     Load,
     Par,
+    Prefix,
     Reduce,
     Scatter,
     Sort,
@@ -65,7 +66,7 @@ class Accesses:
             and the weight.
         scatters: The same for scatters.
         scratch: Scratch that is stored, with the flat offset of each store.
-        has_sort: Whether rows are sorted.
+        has_rows: Whether a statement runs along a row with vectors of its own.
         points: The variables of the nest.
     """
 
@@ -77,7 +78,7 @@ class Accesses:
     gathers: list[Computed] = field(default_factory=list)
     scatters: list[Computed] = field(default_factory=list)
     scratch: list[tuple[Buffer, Dim]] = field(default_factory=list)
-    has_sort: bool = False
+    has_rows: bool = False
     points: frozenset[Atom] = frozenset()
 
     @classmethod
@@ -101,6 +102,10 @@ class Accesses:
                 self._collect(stmt.reduces, weight, seen)
                 continue
             often = weight * _points(stmt.vars) if isinstance(stmt, Reduce | Contract) else weight
+            if isinstance(stmt, Prefix):
+                often = weight * _points((stmt.var,))
+                self.stores.append((ravel(stmt.indices, stmt.buffer.shape), often))
+                self.has_rows = self.has_rows or stmt.order == "lanes"
             for expr in expressions(operands(stmt)):
                 if id(expr) not in seen:
                     seen.add(id(expr))
@@ -114,7 +119,7 @@ class Accesses:
             elif isinstance(stmt, Scatter):
                 self.scatters.append((*_computed(stmt.indices, stmt.buffer.shape), weight))
             elif isinstance(stmt, Sort):
-                self.has_sort = True
+                self.has_rows = True
 
     def _expression(self, expr: Expr, weight: int) -> None:
         if isinstance(expr, Load):
@@ -133,7 +138,7 @@ class Accesses:
 
     def allow_vectors(self, var: Var) -> bool:
         """Whether points along `var` may run in lanes: no two of them may write one element."""
-        if self.has_sort or any(var in guard.free() for guard in self.steps):
+        if self.has_rows or any(var in guard.free() for guard in self.steps):
             return False
         return all(
             not any(depends(expr, var) for expr in exprs) and coefficient(rest, var) in (1, -1)
@@ -198,7 +203,11 @@ def widest(body: Iterable[Stmt], var: Var | None = None) -> int:
     """
     inner = tuple(statements(body))
     sizes = [1]
-    sizes += [ITEM_BYTES[stmt.buffer.dtype] for stmt in inner if isinstance(stmt, Store | Scatter)]
+    sizes += [
+        ITEM_BYTES[stmt.buffer.dtype]
+        for stmt in inner
+        if isinstance(stmt, Store | Scatter | Prefix)
+    ]
     roots = [root for stmt in inner for root in operands(stmt)]
     found = {stmt.target.name for stmt in inner if isinstance(stmt, Reduce | Contract)}
     for expr in expressions(roots) if var is None else varying(roots, (var,), found):

@@ -19,6 +19,7 @@ from diffc.codegen.loops.nodes import (
     Kernel,
     Load,
     Par,
+    Prefix,
     Reduce,
     Stmt,
     Store,
@@ -46,6 +47,8 @@ __all__ = ["tile"]
 FEW_TERMS = 16
 # Sums in sequence of longer expressions run in narrow strips: their values need registers.
 STRIP_NODES = 12
+# Registers of columns that cumulative folds run along at once.
+STRIP = 8
 
 
 def tile(kernel: Kernel, target: Target) -> Kernel:
@@ -137,7 +140,7 @@ def _worth(
 
 def _prefers_points(par: Par, best: Var, accesses: Accesses, lanes: int) -> bool:
     """Whether vectors of points beat vectors inside each point."""
-    loops = Par | Reduce | Sweep | Contract
+    loops = Par | Reduce | Sweep | Contract | Prefix
     inner = [stmt for stmt in statements(par.body) if isinstance(stmt, loops)]
     if not inner:
         has_loop = any(isinstance(stmt, For) for stmt in par.body)
@@ -145,7 +148,7 @@ def _prefers_points(par: Par, best: Var, accesses: Accesses, lanes: int) -> bool
     score = accesses.score(best, lanes)
     if any(reduce.order == "sequence" for reduce, _ in reduced(par.body)):
         return score > 0
-    if any(isinstance(stmt, Contract) for stmt in inner):
+    if any(isinstance(stmt, Contract | Prefix) for stmt in inner):
         return score > 0
     nests = {stmt.vars for stmt in inner if isinstance(stmt, Par | Reduce | Sweep) and stmt.vars}
     inside = sum(max(accesses.score(var, lanes) for var in vars) for vars in nests)
@@ -180,6 +183,8 @@ def _lanes(par: Par, var: Var, target: Target) -> int:
     if is_heavy(par.body):
         return native
     inner = tuple(statements(par.body))
+    if any(isinstance(stmt, Prefix) for stmt in inner):
+        return STRIP * native
     folds = [stmt for stmt in inner if isinstance(stmt, Reduce | Contract)]
     if not folds:
         return 2 * native

@@ -18,6 +18,7 @@ from diffc.codegen.loops.nodes import (
     GatherLoad,
     Load,
     Par,
+    Prefix,
     Reduce,
     Scatter,
     Sort,
@@ -81,6 +82,10 @@ def _cycles(stmt: Stmt, target: Target, lanes: int) -> float:
         return _folded(stmt.vars, (stmt,), target, lanes)
     if isinstance(stmt, Contract):
         return _size(stmt.vars) * max(_once(stmt, target, lanes), STEP / lanes)
+    if isinstance(stmt, Prefix):
+        together = target.lanes(stmt.value.dtype) if stmt.order == "lanes" else lanes
+        steps = together.bit_length() if stmt.order == "lanes" else 1
+        return extent_of(stmt.var) * (_once(stmt, target, together) + STEP * steps / together)
     if isinstance(stmt, Sort):
         length = extent_of(stmt.var)
         return SORT_STEP * length * length.bit_length()
@@ -113,7 +118,7 @@ def _once(stmt: Stmt, target: Target, lanes: int) -> float:
     widest = max((ITEM_BYTES[node.dtype] for node in nodes), default=1)
     together = min(lanes, max(1, target.vector_bytes // widest))
     total = sum(_weight(node, together) for node in nodes) / together
-    if isinstance(stmt, Store):
+    if isinstance(stmt, Store | Prefix):
         total += STORE / together + ITEM_BYTES[stmt.buffer.dtype] / BYTES
     elif isinstance(stmt, Scatter):
         total += SCATTER

@@ -34,6 +34,7 @@ kernel @rows(x: in f64[3,8], y: in i64[3], out: out f64[3,8], pick: out f64[3], 
   for t in 4 reverse {
     scatter add drop 0 n() = choose(`t >= 1`, 1:i64, -1:i64)
   }
+  prefix sum lanes(k in 8: out[2, 7 - k] = x[2, 7 - k])
   sort positions(k in 8: n, x[0, k])
 }
 """

@@ -17,6 +17,7 @@ from diffc.codegen.loops.nodes import (
     Kernel,
     Load,
     Par,
+    Prefix,
     Reduce,
     Scalar,
     Scatter,
@@ -101,6 +102,8 @@ class _Run:
                 scalars[stmt.target.name] = np.asarray(total).astype(dtype)
             elif isinstance(stmt, Store):
                 self.stores(group, env, scalars)
+            elif isinstance(stmt, Prefix):
+                self.prefix(stmt, env, scalars)
             elif isinstance(stmt, Scatter):
                 self.scatter(stmt, env, scalars, {})
             else:
@@ -171,6 +174,14 @@ class _Run:
             wide = np.float32 if dtype == np.float16 else dtype
             return getattr(np, stmt.monoid)(array, dtype=wide).astype(dtype)
         return getattr(np, stmt.monoid)(array)
+
+    def prefix(self, stmt: Prefix, env: dict, scalars: dict) -> None:
+        folds = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+        points = [env | {stmt.var: at} for at in range(stmt.var.extent)]
+        values = [self.value(stmt.value, inner, scalars, {}) for inner in points]
+        found = folds[stmt.monoid].accumulate(np.array(values, DTYPES[stmt.value.dtype]))
+        for inner, value in zip(points, found, strict=True):
+            self.memory[stmt.buffer][self.at(stmt.buffer, stmt.indices, inner)] = value
 
     def scatter(self, stmt: Scatter, env: dict, scalars: dict, known: dict) -> None:
         array = self.memory[stmt.buffer]
