@@ -151,6 +151,7 @@ def _transpose(graph: Graph, mask: Mask, present: Mask, supports: Supports | Non
     ):
         is_nowhere = value not in cts and bool(confined)
         has = total.support is not None or is_wanted or is_nowhere
+        has = has and not value.aval.is_store
         have.append(has)
         if has:
             shape = value.aval.with_dtype("bool")

@@ -220,6 +220,7 @@ def _output_supports(
         support = None if tangent is None else tangent.support
         is_nowhere = tangent is None and any(supports.given)
         has = is_active and (support is not None or is_wanted or is_nowhere)
+        has = has and not output.aval.is_store
         have.append(has)
         if has:
             shape = output.aval.with_dtype("bool")

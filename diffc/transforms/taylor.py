@@ -399,6 +399,7 @@ def _output_supports(
     for x, is_active, is_wanted in zip(outputs, active, supports.wanted, strict=True):
         is_nowhere = x.is_constant and any(supports.given)
         has = is_active and (x.support is not None or is_wanted or is_nowhere)
+        has = has and not x.aval.is_store
         have.append(has)
         if has:
             everywhere = literal(not x.is_constant, x.aval.with_dtype("bool"))
