@@ -15,6 +15,7 @@ from math import prod
 
 from diffc.codegen.loops.contraction import contraction, is_tiled, panel_name, workspace
 from diffc.codegen.loops.nodes import Buffer, Kernel, Par, Sort, Stmt
+from diffc.codegen.loops.sorting import workspace_bytes
 from diffc.codegen.loops.walk import buffers, statements
 from diffc.codegen.targets import ITEM_BYTES
 
@@ -43,12 +44,15 @@ def nbytes_of(buffer: Buffer) -> int:
 
 
 def _workspace(body: Iterable[Stmt]) -> list[Buffer]:
-    """Room for two copies of the keys and positions of the longest row that is sorted."""
+    """Room for the items of the row that takes most to sort."""
     nbytes = 0
     for stmt in statements(body):
         if isinstance(stmt, Sort):
             assert isinstance(stmt.var.extent, int)
-            nbytes = max(nbytes, 2 * stmt.var.extent * (8 + ITEM_BYTES[stmt.keys.dtype]))
+            length = stmt.var.extent
+            if length:
+                needed = workspace_bytes(length, stmt.keys.dtype, stmt.positions)
+                nbytes = max(nbytes, needed)
     return [Buffer(WORKSPACE, "u8", (nbytes,), "scratch")] if nbytes else []
 
 

@@ -49,7 +49,7 @@ GATHER_LANE = 1.5
 SCATTER = 8.0
 #: A reduction in sequence waits for each addition, where no vector of points runs.
 STEP = 4.0
-SORT_STEP = 12.0
+SORT_STEP = 2.0
 LOOP = 4.0
 #: Bytes that one core moves in a cycle, from caches beyond the first.
 BYTES = 16.0

@@ -15,7 +15,6 @@ from diffc.codegen.loops.nodes import (
     Reduce,
     Scalar,
     Scatter,
-    Sort,
     Store,
     Vector,
 )
@@ -241,18 +240,6 @@ def test_results_may_lie_in_operands() -> None:
     function(left, right, left, right)
     np.testing.assert_array_equal(left, want[0])
     np.testing.assert_array_equal(right, want[1])
-
-
-@pytest.mark.parametrize("n", [0, 1, 2, 3, 8, 100, 1500])
-@pytest.mark.parametrize("dtype", ["f32", "i64", "u8", "f64"])
-@pytest.mark.parametrize("positions", [True, False])
-def test_sort(n: int, dtype: str, positions: bool) -> None:
-    keys = buffer("keys", dtype, (n, 3))
-    out = buffer("out", "i64" if positions else dtype, (n, 3), "out")
-    i, k = Var("i", 3), Var("k", n)
-    kernel = Kernel("sort", (keys, out), (), (Par((i,), (Sort(out, keys, (k, i), k, positions),)),))
-    values = samples(dtype, 3 * n, 1).reshape(n, 3)
-    check(kernel, np.where(values == 0, np.zeros_like(values), values))
 
 
 def test_softmax_row_uses_scratch() -> None:
