@@ -42,6 +42,7 @@ class Target:
         masked_memory: Whether masked loads and stores are native for 4 and 8 byte elements.
         l1_bytes: Data cache of the first level, one core.
         l2_bytes: Cache of the second level, one core.
+        l3_bytes: Part of the third level that one core has for itself where all work.
         stream_bytes: Results of so many bytes are stored past the caches, which would lose them
             before anyone reads them (0: none are). A line is then not read before it is written.
     """
@@ -57,6 +58,7 @@ class Target:
     masked_memory: bool
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 512 * 1024
+    l3_bytes: int = 4 * 1024 * 1024
     stream_bytes: int = 0
 
     @property

@@ -369,6 +369,8 @@ class _Job:
             1 if c.how.pack_lhs else c.lhs.strides[c.row],
             1 if c.how.pack_rhs else c.rhs.strides[c.column],
             c.how.pack_rhs,
+            c.how.prefetch_lhs and not c.how.pack_lhs and c.lhs.strides[c.row] == 1,
+            c.how.prefetch_rhs and not c.how.pack_rhs,
         )
 
     def _operand(self, which: str, pointer: str, place: Place, depth: Depth) -> str:
@@ -401,7 +403,7 @@ class _Job:
             ("ptr", self._operand("rhs", rhs, across, depth)),
         ]
         if not c.how.depth_block:
-            is_inline = self.epilogue.is_small(down.size, width // c.how.lanes)
+            is_inline = not c.how.turn and self.epilogue.is_small(down.size, width // c.how.lanes)
             name = functions.register(down.size, across.size, has_sums=False, is_inline=is_inline)
             if is_inline:
                 more = self.epilogue.arguments(self.values, down.at, across.at)
@@ -429,10 +431,15 @@ class _Job:
 
     def _finish(self, sums: str, down: Place, across: Place, stride: int) -> None:
         """Runs the stores on a tile in memory."""
-        name = self.epilogue.function(across.size, stride)
+        fn = self.writer.frame.fn
         more = self.epilogue.arguments(self.values, down.at, across.at)
+        if self.c.how.turn:
+            name = self.epilogue.turned(down.size, across.size, stride)
+            fn.call("void", name, ("ptr", sums), *more, declare=False)
+            return
+        name = self.epilogue.function(across.size, stride)
         rows = ("i64", str(down.size))
-        self.writer.frame.fn.call("void", name, ("ptr", sums), rows, *more, declare=False)
+        fn.call("void", name, ("ptr", sums), rows, *more, declare=False)
 
     def _dots(self, lhs: str, rhs: str) -> None:
         """Strips of rows by dot tiles, each followed by its stores."""

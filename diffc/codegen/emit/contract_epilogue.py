@@ -13,11 +13,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from diffc.codegen.emit.contract_numbers import Numbers, load_lanes
+from diffc.codegen.emit.contract_numbers import (
+    Numbers,
+    Piece,
+    load_lanes,
+    pieces_of,
+    store_lanes,
+)
+from diffc.codegen.emit.contract_pack import MOST_SQUARE, transposed
 from diffc.codegen.emit.frame import Frame, Lanes, Value
 from diffc.codegen.emit.scalars import Ops
 from diffc.codegen.emit.text import FunctionText
-from diffc.codegen.loops.contraction import Contraction, accumulator, extent_of
+from diffc.codegen.loops.contraction import Contraction, accumulator, extent_of, padded
 from diffc.codegen.loops.nodes import (
     Apply,
     Buffer,
@@ -28,6 +35,7 @@ from diffc.codegen.loops.nodes import (
     Store,
 )
 from diffc.codegen.loops.walk import expressions, map_statement, rewrite, stored
+from diffc.codegen.targets import ITEM_BYTES
 from diffc.ir.index import Atom, Dim, Guard, Var, free, substitute
 
 if TYPE_CHECKING:
@@ -146,22 +154,24 @@ class Epilogue:
 
     # --- sums in registers
 
-    def in_registers(self, numbers: Numbers, sums: Sequence[Sequence[str]], columns: int) -> None:
+    def in_registers(
+        self, numbers: Numbers, sums: Sequence[Sequence[str]], pieces: Sequence[Piece]
+    ) -> None:
         """Runs the stores on a tile of vectors, one list for each row."""
-        fn, lanes = numbers.fn, numbers.lanes
+        fn = numbers.fn
         writer = self._inside(fn)
         first = Var("first", extent_of(self.c.row))
         writer.frame.bind(first, "%row")
         rows = [self._moved({self.c.row: first + row}) for row in range(len(sums))]
-        for vector, (base, active) in enumerate(self._vectors(fn, lanes, columns)):
-            with self._lanes(writer, base, lanes, active):
+        for vector, piece in enumerate(pieces):
+            with self._lanes(writer, self.c.column, _column(fn, piece), piece):
                 for row, stores in enumerate(rows):
                     with writer.frame.level(stores=stored(stores)):
-                        self._run(writer, numbers, sums[row][vector], stores)
+                        self._run(writer, numbers.of(piece.lanes), sums[row][vector], stores)
 
-    def begun(self, numbers: Numbers, rows: int, columns: int) -> list[str]:
+    def begun(self, numbers: Numbers, rows: int, pieces: Sequence[Piece]) -> list[str]:
         """The sums with which those of a tile go on, row by row."""
-        fn, lanes = numbers.fn, numbers.lanes
+        fn = numbers.fn
         begun = self.c.start
         assert begun is not None, "these sums start at 0"
         writer = self._inside(fn)
@@ -171,17 +181,11 @@ class Epilogue:
             rewrite((begun,), *_along({self.c.row: first + row}))[id(begun)] for row in range(rows)
         ]
         found: list[list[str]] = [[] for _ in starts]
-        for base, active in self._vectors(fn, lanes, columns):
-            with self._lanes(writer, base, lanes, active):
+        for piece in pieces:
+            with self._lanes(writer, self.c.column, _column(fn, piece), piece):
                 for texts, start in zip(found, starts, strict=True):
                     texts.append(writer.evaluator.vector(start))
         return [text for texts in found for text in texts]
-
-    def _vectors(self, fn: FunctionText, lanes: int, columns: int) -> Iterator[tuple[str, int]]:
-        """The first column of each vector of a tile, and how many lanes of it count."""
-        for vector in range(-(-columns // lanes)):
-            base = fn.value(f"add nuw nsw i64 %column, {vector * lanes}") if vector else "%column"
-            yield base, min(lanes, columns - vector * lanes)
 
     def _moved(self, mapping: Mapping[Var, Dim]) -> tuple[Store, ...]:
         at = _along(mapping)
@@ -190,10 +194,11 @@ class Epilogue:
         return tuple(store for store in moved if isinstance(store, Store))
 
     @contextmanager
-    def _lanes(self, writer: KernelWriter, base: str, lanes: int, active: int) -> Iterator[None]:
+    def _lanes(self, writer: KernelWriter, var: Var, base: str, piece: Piece) -> Iterator[None]:
         with writer.frame.level():
-            prefix = active if active < lanes else None
-            bound = Lanes(self.c.column, base, lanes, active=prefix, is_aligned=True)
+            prefix = piece.active if piece.active < piece.lanes else None
+            is_aligned = var is self.c.column
+            bound = Lanes(var, base, piece.lanes, active=prefix, is_aligned=is_aligned)
             writer.frame.bind_lanes(bound)
             yield
 
@@ -230,6 +235,7 @@ class Epilogue:
         numbers = Numbers(fn, target, self.dtype, lanes)
         writer = self._inside(fn)
         changed = stored(self.c.stores)
+        last = pieces_of(columns, lanes, narrow=self.c.how.narrow)[-1]
         whole = columns // lanes * lanes
         with writer.frame.level(stores=changed), fn.loop("%rows") as loop:
             at = fn.index("%sums", numbers.scalar, fn.scaled(loop.index, stride))
@@ -237,26 +243,88 @@ class Epilogue:
             writer.frame.bind(self.c.row, row)
             if whole > lanes:
                 with writer.frame.level(stores=changed), fn.loop(whole, step=lanes) as vectors:
-                    self._from_memory(writer, numbers, at, vectors.index, lanes)
+                    self._from_memory(writer, numbers, at, vectors.index, Piece(0, lanes, lanes))
             elif whole:
-                self._from_memory(writer, numbers, at, "0", lanes)
+                self._from_memory(writer, numbers, at, "0", Piece(0, lanes, lanes))
             if columns > whole:
-                self._from_memory(writer, numbers, at, str(whole), columns - whole)
+                self._from_memory(writer, numbers, at, str(whole), last)
         fn.ret()
         return module.add_once("epilogue", fn.text())
 
-    def _from_memory(
-        self, writer: KernelWriter, numbers: Numbers, at: str, offset: str, active: int
+    # --- sums turned around
+
+    def turned(self, rows: int, columns: int, stride: int) -> str:
+        """The function that runs the stores with lanes along rows; returns its name.
+
+        The tile is transposed to the stack by squares, then each of its columns is stored.
+        Parameters: pointer to the sums, then `parameters`.
+
+        Args:
+            rows: Rows of the tile.
+            columns: Columns of the tile.
+            stride: Elements from row to row of the sums; rows are padded to whole vectors.
+        """
+        target = self.writer.frame.target
+        module, lanes = self.writer.frame.fn.module, self.c.how.lanes
+        parameters = [("ptr", "%sums"), *self.parameters()]
+        signature = ", ".join(f"{kind} {name}" for kind, name in parameters)
+        head = f"define internal void @SELF({signature}) noinline {target.attributes} {{"
+        fn = FunctionText(module, head)
+        numbers = Numbers(fn, target, self.dtype, lanes)
+        side = min(lanes, MOST_SQUARE)
+        height, width = padded(rows, side), padded(columns, side)
+        size = ITEM_BYTES[self.dtype]
+        area = fn.stack("turned", height * width * size)
+        with fn.loop(width // side) as loop:
+            source = fn.gep("%sums", fn.scaled(loop.index, side * size))
+            goal = fn.gep(area, fn.scaled(loop.index, side * height * size))
+            for first in range(0, rows, side):
+                some = range(first, min(rows, first + side))
+                self._turn(numbers.of(side), source, goal, some, stride, height)
+        writer = self._inside(fn)
+        changed = stored(self.c.stores)
+        with writer.frame.level(stores=changed), fn.loop(columns) as loop:
+            writer.frame.bind(self.c.column, fn.value(f"add nuw nsw i64 %column, {loop.index}"))
+            at = fn.gep(area, fn.scaled(loop.index, height * size))
+            for piece in pieces_of(rows, lanes, narrow=self.c.how.narrow):
+                base = fn.value(f"add nuw nsw i64 %row, {piece.start}") if piece.start else "%row"
+                bound = self._lanes(writer, self.c.row, base, piece)
+                with bound, writer.frame.level(stores=changed):
+                    place = fn.gep(at, piece.start * size)
+                    total = load_lanes(fn, self.dtype, piece.lanes, place, piece.active)
+                    self._run(writer, numbers.of(piece.lanes), total, self.c.stores)
+        fn.ret()
+        return module.add_once("turned", fn.text())
+
+    def _turn(
+        self, numbers: Numbers, source: str, goal: str, rows_at: range, stride: int, height: int
     ) -> None:
-        fn, lanes = numbers.fn, numbers.lanes
+        """Transposes a square of the tile: some rows, as many columns as lanes."""
+        fn, lanes, size = numbers.fn, numbers.lanes, ITEM_BYTES[numbers.dtype]
+        rows = ["zeroinitializer"] * lanes
+        for number, row in enumerate(rows_at):
+            place = fn.gep(source, row * stride * size)
+            rows[number] = load_lanes(fn, numbers.dtype, lanes, place, lanes)
+        for column, vector in enumerate(transposed(fn, rows, numbers.dtype)):
+            place = fn.gep(goal, (column * height + rows_at.start) * size)
+            store_lanes(fn, numbers.dtype, lanes, vector, place, lanes)
+
+    def _from_memory(
+        self, writer: KernelWriter, numbers: Numbers, at: str, offset: str, piece: Piece
+    ) -> None:
+        fn = numbers.fn
         base = "%column" if offset == "0" else fn.value(f"add nuw nsw i64 %column, {offset}")
-        with writer.frame.level(stores=stored(self.c.stores)):
-            prefix = active if active < lanes else None
-            bound = Lanes(self.c.column, base, lanes, active=prefix, is_aligned=True)
-            writer.frame.bind_lanes(bound)
+        changed = stored(self.c.stores)
+        lanes = self._lanes(writer, self.c.column, base, piece)
+        with lanes, writer.frame.level(stores=changed):
             pointer = fn.index(at, numbers.scalar, offset)
-            total = load_lanes(fn, numbers.dtype, lanes, pointer, lanes)
-            self._run(writer, numbers, total, self.c.stores)
+            total = load_lanes(fn, numbers.dtype, piece.lanes, pointer, piece.lanes)
+            self._run(writer, numbers.of(piece.lanes), total, self.c.stores)
+
+
+def _column(fn: FunctionText, piece: Piece) -> str:
+    """The first column of a vector of a tile."""
+    return fn.value(f"add nuw nsw i64 %column, {piece.start}") if piece.start else "%column"
 
 
 def _along(

@@ -6,13 +6,38 @@ has the instruction, else a product and a sum; integers wrap; `bool` is `or` of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from diffc.codegen.emit.registers import FLOATS, is_signed
+from diffc.codegen.emit.registers import FLOATS, is_signed, slice_lanes
 from diffc.codegen.emit.text import LLVM_TYPES, FunctionText, intrinsic_suffix, vector_type
 from diffc.codegen.targets import ITEM_BYTES, Target
 
-__all__ = ["Numbers", "load_lanes", "prefix_mask", "store_lanes"]
+__all__ = ["Numbers", "Piece", "load_lanes", "pieces_of", "prefix_mask", "store_lanes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Neighbouring columns of a tile in one vector.
+
+    Attributes:
+        start: The first of them.
+        lanes: Lanes of the vector.
+        active: How many lanes are columns, from lane 0 on.
+    """
+
+    start: int
+    lanes: int
+    active: int
+
+
+def pieces_of(columns: int, lanes: int, *, narrow: bool) -> list[Piece]:
+    """Columns dealt to vectors; with `narrow` the last may have half the lanes."""
+    found: list[Piece] = []
+    for start in range(0, columns, lanes):
+        active = min(lanes, columns - start)
+        is_narrow = narrow and lanes >= 4 and active <= lanes // 2
+        found.append(Piece(start, lanes // 2 if is_narrow else lanes, active))
+    return found
 
 
 def prefix_mask(lanes: int, active: int) -> str:
@@ -98,6 +123,14 @@ class Numbers:
         if ITEM_BYTES[dtype] == ITEM_BYTES[self.dtype]:
             return value
         return self.fn.value(f"{'sext' if is_signed(dtype) else 'zext'} {old} {value} to {new}")
+
+    def of(self, lanes: int) -> Numbers:
+        """The same with vectors of other lanes."""
+        return self if lanes == self.lanes else replace(self, lanes=lanes)
+
+    def first(self, value: str, lanes: int) -> str:
+        """The first lanes of a vector."""
+        return slice_lanes(self.fn, value, self.scalar, self.lanes, 0, lanes)
 
     def vector(self, dtype: str, pointer: str, active: int) -> str:
         """Neighbouring elements of an operand; the lanes from `active` on are 0."""

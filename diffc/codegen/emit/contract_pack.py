@@ -18,7 +18,7 @@ from diffc.codegen.emit.registers import shuffle
 from diffc.codegen.emit.text import LLVM_TYPES, FunctionText, ModuleText, constant, vector_type
 from diffc.codegen.targets import ITEM_BYTES, Target
 
-__all__ = ["Packing", "transposed"]
+__all__ = ["MOST_SQUARE", "Packing", "transposed"]
 
 MOST_SQUARE = 8
 """Larger squares pack no faster, and take long to compile."""

@@ -16,12 +16,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from diffc.codegen.emit.contract_epilogue import Epilogue
-from diffc.codegen.emit.contract_numbers import Numbers, load_lanes, store_lanes
+from diffc.codegen.emit.contract_numbers import (
+    Numbers,
+    Piece,
+    load_lanes,
+    pieces_of,
+    store_lanes,
+)
 from diffc.codegen.emit.registers import shuffle, slice_lanes
 from diffc.codegen.emit.text import FunctionText, vector_type
 from diffc.codegen.targets import ITEM_BYTES
 
 __all__ = ["Level", "Tiles"]
+
+LINE_BYTES = 64
+"""Of a cache; prefetching a line twice or missing one costs time, never bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +50,10 @@ class Level:
 
 @dataclass(slots=True)
 class Running:
-    """Sums, and the pointers to the next products."""
+    """Sums with their types, and the pointers to the next products."""
 
     sums: list[str]
+    kinds: list[str]
     lhs: str
     rhs: str
 
@@ -65,6 +75,8 @@ class Tiles:
         lhs_row: Elements between rows of lhs.
         rhs_column: Elements between columns of rhs (1, or anything in a dot tile).
         is_padded: Whether all lanes of rhs may be read.
+        prefetch_lhs: Whether register tiles ask for the rows of lhs behind their own.
+        prefetch_rhs: Whether they ask for the columns of rhs behind their own.
     """
 
     epilogue: Epilogue
@@ -74,6 +86,8 @@ class Tiles:
     lhs_row: int
     rhs_column: int
     is_padded: bool
+    prefetch_lhs: bool = False
+    prefetch_rhs: bool = False
 
     # --- functions
 
@@ -93,25 +107,28 @@ class Tiles:
         if is_inline:
             parameters += self.epilogue.parameters()
         fn, numbers = self._open(parameters)
-        lanes = numbers.lanes
-        actives = [min(lanes, columns - at) for at in range(0, columns, lanes)]
-        width, nbytes = len(actives), lanes * ITEM_BYTES[numbers.dtype]
+        pieces = pieces_of(columns, numbers.lanes, narrow=self.epilogue.c.how.narrow)
+        width, nbytes = len(pieces), numbers.lanes * ITEM_BYTES[numbers.dtype]
+        lanes = [piece.lanes for piece in pieces] * height
         sums = ["zeroinitializer"] * (height * width)
         if has_sums:
             places = [fn.gep("%old", number * nbytes) for number in range(height * width)]
-            sums = [load_lanes(fn, numbers.dtype, lanes, place, lanes) for place in places]
+            sums = [
+                load_lanes(fn, numbers.dtype, count, place, count)
+                for place, count in zip(places, lanes, strict=True)
+            ]
         elif self.epilogue.c.start is not None:
-            sums = self.epilogue.begun(numbers, height, columns)
-        step = self._register_step(numbers, height, actives)
-        running = Running(sums, "%lhs", "%rhs")
+            sums = self.epilogue.begun(numbers, height, pieces)
+        step = self._register_step(numbers, height, pieces)
+        running = Running(sums, [numbers.of(count).kind for count in lanes], "%lhs", "%rhs")
         self._nest(numbers, 0, running, lambda at: self._inner(numbers, self.levels[-1], at, step))
         if is_inline:
             rows = [running.sums[row * width : (row + 1) * width] for row in range(height)]
-            self.epilogue.in_registers(numbers, rows, columns)
+            self.epilogue.in_registers(numbers, rows, pieces)
         else:
-            for number, total in enumerate(running.sums):
+            for number, (total, count) in enumerate(zip(running.sums, lanes, strict=True)):
                 place = fn.gep("%new", number * nbytes)
-                store_lanes(fn, numbers.dtype, lanes, total, place, lanes)
+                store_lanes(fn, numbers.dtype, count, total, place, count)
         return self._close(fn, "tile")
 
     def dot(self, height: int, columns: int, stride: int) -> str:
@@ -131,7 +148,8 @@ class Tiles:
             if rest:
                 self._dot_step(numbers, height, columns, rest)(at, 0)
 
-        running = Running(["zeroinitializer"] * (height * columns), "%lhs", "%rhs")
+        count = height * columns
+        running = Running(["zeroinitializer"] * count, [numbers.kind] * count, "%lhs", "%rhs")
         self._nest(numbers, 0, running, inner)
         self._add_lanes(numbers, running.sums, columns, stride)
         return self._close(fn, "dot")
@@ -157,8 +175,8 @@ class Tiles:
             fn.gep(at.rhs, rhs * ITEM_BYTES[self.rhs_dtype]),
         )
 
-    def _carried(self, numbers: Numbers, at: Running) -> list[tuple[str, str]]:
-        return [("ptr", at.lhs), ("ptr", at.rhs), *((numbers.kind, text) for text in at.sums)]
+    def _carried(self, at: Running) -> list[tuple[str, str]]:
+        return [("ptr", at.lhs), ("ptr", at.rhs), *zip(at.kinds, at.sums, strict=True)]
 
     def _nest(self, numbers: Numbers, depth: int, at: Running, inner: Inner) -> None:
         """Runs the inner loop for all values of the variables around it."""
@@ -169,11 +187,11 @@ class Tiles:
         assert level.extent is not None, "only the inner loop is blocked"
         if level.extent == 0:
             return
-        with fn.loop(level.extent, self._carried(numbers, at)) as loop:
+        with fn.loop(level.extent, self._carried(at)) as loop:
             lhs, rhs, *sums = loop.carried
-            here = Running(sums, lhs, rhs)
+            here = Running(sums, at.kinds, lhs, rhs)
             self._nest(numbers, depth + 1, here, inner)
-            moved = self._moved(fn, Running([], lhs, rhs), level.lhs, level.rhs)
+            moved = self._moved(fn, Running([], [], lhs, rhs), level.lhs, level.rhs)
             loop.next = [*moved, *here.sums]
         at.lhs, at.rhs, *at.sums = loop.results
 
@@ -204,9 +222,9 @@ class Tiles:
     ) -> None:
         fn = numbers.fn
         may_be_empty = isinstance(trips, str)
-        with fn.loop(trips, self._carried(numbers, at), may_be_empty=may_be_empty) as loop:
+        with fn.loop(trips, self._carried(at), may_be_empty=may_be_empty) as loop:
             lhs, rhs, *sums = loop.carried
-            here = Running(sums, lhs, rhs)
+            here = Running(sums, at.kinds, lhs, rhs)
             for number in range(unroll):
                 step(here, number)
             moved = self._moved(fn, here, unroll * level.lhs, unroll * level.rhs)
@@ -215,25 +233,47 @@ class Tiles:
 
     # --- one step
 
-    def _register_step(self, numbers: Numbers, height: int, actives: Sequence[int]) -> Step:
-        fn, level, lanes = numbers.fn, self.levels[-1], numbers.lanes
+    def _register_step(self, numbers: Numbers, height: int, pieces: Sequence[Piece]) -> Step:
+        fn, level = numbers.fn, self.levels[-1]
         lhs_bytes, rhs_bytes = ITEM_BYTES[self.lhs_dtype], ITEM_BYTES[self.rhs_dtype]
-        width = len(actives)
+        width = len(pieces)
 
         def step(at: Running, number: int) -> None:
             columns = []
-            for vector, active in enumerate(actives):
-                place = fn.gep(at.rhs, (number * level.rhs + vector * lanes) * rhs_bytes)
-                count = lanes if self.is_padded else active
-                columns.append(numbers.vector(self.rhs_dtype, place, count))
+            for piece in pieces:
+                place = fn.gep(at.rhs, (number * level.rhs + piece.start) * rhs_bytes)
+                count = piece.lanes if self.is_padded else piece.active
+                columns.append(numbers.of(piece.lanes).vector(self.rhs_dtype, place, count))
+            if self.prefetch_rhs:
+                columns_bytes = (pieces[-1].start + pieces[-1].lanes) * rhs_bytes
+                self._prefetch(fn, at.rhs, number * level.rhs * rhs_bytes, columns_bytes)
+            if self.prefetch_lhs:
+                self._prefetch(fn, at.lhs, number * level.lhs * lhs_bytes, height * lhs_bytes)
             for row in range(height):
                 offset = (number * level.lhs + row * self.lhs_row) * lhs_bytes
                 element = numbers.spread(self.lhs_dtype, fn.gep(at.lhs, offset))
-                for vector, column in enumerate(columns):
+                for vector, (piece, column) in enumerate(zip(pieces, columns, strict=True)):
                     where = row * width + vector
-                    at.sums[where] = numbers.multiply_add(element, column, at.sums[where])
+                    factor = numbers.first(element, piece.lanes)
+                    at.sums[where] = numbers.of(piece.lanes).multiply_add(
+                        factor, column, at.sums[where]
+                    )
 
         return step
+
+    def _prefetch(self, fn: FunctionText, pointer: str, offset: int, nbytes: int) -> None:
+        """Asks for the lines of the tile behind this one, which may lie outside of the buffer."""
+        for line in range(0, nbytes + LINE_BYTES, LINE_BYTES):
+            at = offset + nbytes + line
+            place = fn.value(f"getelementptr i8, ptr {pointer}, i64 {at}")
+            fn.call(
+                "void",
+                "llvm.prefetch.p0",
+                ("ptr", place),
+                ("i32", "0"),
+                ("i32", "3"),
+                ("i32", "1"),
+            )
 
     def _dot_step(self, numbers: Numbers, height: int, columns: int, active: int) -> Step:
         fn, lanes = numbers.fn, numbers.lanes

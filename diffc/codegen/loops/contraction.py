@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 from diffc.codegen.loops.nodes import (
@@ -175,6 +176,7 @@ class Span:
         return self.start + self.count * self.size
 
 
+@lru_cache(maxsize=4096)
 def spans(size: int, most: int, unit: int = 1) -> tuple[Span, ...]:
     """Cuts `size` into pieces of at most `most` as even as possible, whole `unit`s but the last.
 
@@ -250,9 +252,15 @@ def row_tiles(c: Contraction) -> tuple[Span, ...]:
 
 
 def column_tiles(c: Contraction) -> tuple[Span, ...]:
-    """The widths of the tiles: whole vectors, but for the last one."""
-    most = c.how.vectors if c.how.dot else c.how.vectors * c.how.lanes
-    return spans(extent_of(c.column), most, 1 if c.how.dot else c.how.lanes)
+    """The widths of the tiles: whole vectors, but for the last one; half a vector stands alone."""
+    columns, lanes = extent_of(c.column), c.how.lanes
+    if c.how.dot:
+        return spans(columns, c.how.vectors)
+    rest = columns % lanes
+    if not (c.how.narrow and 0 < rest <= lanes // 2 and columns > rest):
+        return spans(columns, c.how.vectors * lanes, lanes)
+    whole = columns - rest
+    return (*spans(whole, c.how.vectors * lanes, lanes), Span(whole, 1, rest))
 
 
 def depth_tiles(c: Contraction) -> tuple[Span, ...]:

@@ -169,7 +169,10 @@ class Tile:
 
     ``rows`` x ``vectors``: register tile (vectors of ``lanes``), ``unroll`` of the contracted loop,
     ``row_block``/``column_block``/``depth_block``: cache blocks (0: none); ``pack_lhs``,
-    ``pack_rhs``: copied to panels first; ``dot``: vectors along the contracted index.
+    ``pack_rhs``: copied to panels first; ``dot``: vectors along the contracted index; ``narrow``: a
+    last vector with half the lanes, in tiles of its own, where that is enough; ``prefetch_lhs``,
+    ``prefetch_rhs``: tiles ask for the next tile's rows or columns, where these are neighbours and
+    not packed; ``turn``: sums are transposed, and stored with lanes along rows.
     """
 
     rows: int
@@ -182,6 +185,10 @@ class Tile:
     pack_lhs: bool = False
     pack_rhs: bool = False
     dot: bool = False
+    narrow: bool = False
+    prefetch_lhs: bool = False
+    prefetch_rhs: bool = False
+    turn: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -31,7 +31,8 @@ from diffc.ir.text import scalar_text
 #: ops whose result is bool whatever they are applied to.
 TO_BOOL = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "is_nan", "is_inf", "is_finite"))
 TILE_FIELDS = ("rows", "vectors", "lanes", "unroll", "row_block", "column_block", "depth_block")
-TILE_FLAGS = ("pack_lhs", "pack_rhs", "dot")
+PREFETCHES = ("prefetch_lhs", "prefetch_rhs")
+TILE_FLAGS = ("pack_lhs", "pack_rhs", "dot", "narrow", "turn", *PREFETCHES)
 SPLIT_FIELDS = ("grain", "count", "most", "pack")
 
 

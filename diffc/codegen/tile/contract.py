@@ -11,7 +11,7 @@ sides (a product commutes) where columns run better along the lanes that way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, prod
 
@@ -41,12 +41,16 @@ from diffc.codegen.loops.nodes import (
 )
 from diffc.codegen.loops.walk import expressions, map_statement, operands, rewrite
 from diffc.codegen.targets import ITEM_BYTES, Target
-from diffc.codegen.tile.contract_model import Choice, Problem, choose, column_block
+from diffc.codegen.tile.contract_costs import costs
+from diffc.codegen.tile.contract_model import Choice, Operand, Problem, choose, column_block
 from diffc.errors import InternalError
 from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
 
 __all__ = ["Tiled", "contract_price", "tile_contract", "tile_contractions"]
 
+FEW = 32
+"""More columns than these fill vectors well enough."""
+Chooser = Callable[[Problem, Target], Choice | None]
 Chain = tuple[Var, ...]
 """Variables that move together, the outermost first."""
 
@@ -93,7 +97,17 @@ def tile_contractions(kernel: Kernel, target: Target) -> Kernel:
     body = _tiled_body(kernel.body, target, scratch)
     if body == kernel.body:
         return kernel
-    return replace(kernel, body=body, scratch=(*kernel.scratch, *scratch))
+    return replace(kernel, body=body, scratch=(*kernel.scratch, *_largest(scratch)))
+
+
+def _largest(scratch: Iterable[Buffer]) -> Iterable[Buffer]:
+    """One buffer of each name: nests whose sums have one name run one after the other."""
+    found: dict[str, Buffer] = {}
+    for buffer in scratch:
+        other = found.setdefault(buffer.name, buffer)
+        if prod(other.shape) < prod(buffer.shape):
+            found[buffer.name] = buffer
+    return found.values()
 
 
 def _tiled_body(body: Sequence[Stmt], target: Target, scratch: list[Buffer]) -> tuple[Stmt, ...]:
@@ -121,12 +135,13 @@ def _tiled_body(body: Sequence[Stmt], target: Target, scratch: list[Buffer]) -> 
     return tuple(found)
 
 
-def tile_contract(par: Par, target: Target) -> Tiled:
+def tile_contract(par: Par, target: Target, chooser: Chooser = choose) -> Tiled:
     """Tiles the nest of one contraction.
 
     Args:
         par: A contraction and stores at points of the result; `vars` may be empty.
         target: The machine.
+        chooser: Picks a tile.
 
     Returns:
         The nest, perhaps after copies of operands, and its scratch buffers.
@@ -136,10 +151,10 @@ def tile_contract(par: Par, target: Target) -> Tiled:
     """
     if any(extent_of(var) == 0 for var in par.vars):
         return Tiled(())
-    problem = _prepared(par, target)
-    plan = min(problem.plans, key=lambda plan: plan.choice.cycles)
-    tiled = _rebuilt(plan, problem.depth, problem.contract, problem.stores)
-    return Tiled((*problem.copies, tiled), (*problem.scratch, *workspace(tiled)))
+    best = _best(par, target, chooser)
+    assert best is not None, "every contraction has a tile, unless its order is given"
+    tiled = _rebuilt(best.plan, best.depth, best.candidate.contract, best.stores)
+    return Tiled((*best.candidate.copies, tiled), (*best.candidate.scratch, *workspace(tiled)))
 
 
 def contract_price(par: Par, target: Target) -> tuple[float, Order]:
@@ -147,41 +162,44 @@ def contract_price(par: Par, target: Target) -> tuple[float, Order]:
 
     Infinitely much where no tile sums as it says.
     """
-    plans = _prepared(par, target).plans
-    if not plans:
+    best = _best(par, target, choose)
+    if best is None:
         return inf, "sequence"
-    choice = min((plan.choice for plan in plans), key=lambda choice: choice.cycles)
-    return choice.cycles, "lanes" if choice.tile.dot else "sequence"
+    return best.cycles, "lanes" if best.plan.choice.tile.dot else "sequence"
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A contraction of plain loads, and the ways to run it."""
+class _Best:
+    """The cheapest way to run a contraction."""
 
-    contract: Contract
-    stores: list[Store]
+    cycles: float
+    candidate: _Candidate
+    plan: Plan
     depth: tuple[Chain, ...]
-    plans: list[Plan]
-    copies: list[Stmt]
-    scratch: list[Buffer]
+    stores: list[Store]
 
 
-def _prepared(par: Par, target: Target) -> _Prepared:
+def _best(par: Par, target: Target, chooser: Chooser) -> _Best | None:
+    """The cheapest plan, also with operands that are copied first; None where no tile fits."""
     par = _without_units(par)
     first = par.body[0]
     stores = [stmt for stmt in par.body[1:] if isinstance(stmt, Store)]
     if not isinstance(first, Contract) or len(stores) != len(par.body) - 1:
         raise InternalError("a contraction's nest is one contraction followed by stores")
-    copies: list[Stmt] = []
-    scratch: list[Buffer] = []
+    base = _Candidate(first)
     for side in ("lhs", "rhs"):
-        first = _with_plain_operand(first, par.vars, side, target, copies, scratch)
-    lhs = access(first.lhs, (*par.vars, *first.vars))
-    rhs = access(first.rhs, (*par.vars, *first.vars))
-    assert lhs is not None and rhs is not None, "operands are plain loads now"
-    depth = _depth_chains(first.vars, lhs, rhs)
-    plans = _plans(par.vars, depth, lhs, rhs, first, stores, target)
-    return _Prepared(first, stores, depth, plans, copies, scratch)
+        if _access_of(base.contract, par.vars, side) is None:
+            base = _copied(base, par.vars, side, target)
+    best: _Best | None = None
+    for candidate in (base, *_along_depth(base, par.vars, target)):
+        lhs, rhs = (_access_of(candidate.contract, par.vars, side) for side in ("lhs", "rhs"))
+        assert lhs is not None and rhs is not None, "operands are plain loads now"
+        depth = _depth_chains(first.vars, lhs, rhs)
+        for plan in _plans(par.vars, depth, lhs, rhs, first, stores, target, chooser):
+            cycles = plan.choice.cycles + candidate.cycles
+            if best is None or cycles < best.cycles:
+                best = _Best(cycles, candidate, plan, depth, stores)
+    return best
 
 
 # --- the operands
@@ -217,22 +235,43 @@ def _substituted(body: Sequence[Stmt], mapping: Mapping[Var, Dim]) -> tuple[Stmt
     return tuple(map_statement(stmt, on_index, on_guard, known) for stmt in body)
 
 
-def _with_plain_operand(
-    contract: Contract,
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A contraction with operands that were copied before it.
+
+    Attributes:
+        contract: The contraction.
+        copies: The nests that write the copies.
+        scratch: The copies.
+        cycles: What the copies cost which others do without.
+    """
+
+    contract: Contract
+    copies: tuple[Stmt, ...] = ()
+    scratch: tuple[Buffer, ...] = ()
+    cycles: float = 0.0
+
+
+def _access_of(contract: Contract, vars: Sequence[Var], side: str) -> Access | None:
+    expr = contract.lhs if side == "lhs" else contract.rhs
+    return access(expr, (*vars, *contract.vars))
+
+
+def _copied(
+    before: _Candidate,
     vars: Sequence[Var],
     side: str,
     target: Target,
-    copies: list[Stmt],
-    scratch: list[Buffer],
-) -> Contract:
-    """The contraction with one operand copied to scratch first, unless it is a plain load."""
+    *,
+    depth_last: bool = False,
+) -> _Candidate:
+    """The contraction with one operand copied to scratch first."""
+    contract = before.contract
     expr = contract.lhs if side == "lhs" else contract.rhs
-    if access(expr, (*vars, *contract.vars)) is not None:
-        return contract
     used = _variables(expr)
     kept = tuple(var for var in vars if var in used)
     summed = tuple(var for var in contract.vars if var in used)
-    if side == "rhs":  # columns last, but for those of a batch
+    if side == "rhs" and not depth_last:  # columns last, but for those of a batch
         other = _variables(contract.lhs)
         batch = tuple(var for var in kept if var in other)
         axes = (*batch, *summed, *(var for var in kept if var not in other))
@@ -240,13 +279,33 @@ def _with_plain_operand(
         axes = (*kept, *summed)
     shape = tuple(extent_of(var) for var in axes)
     buffer = Buffer(f"{contract.target.name}.{side}_copy", expr.dtype, shape, "scratch")
-    scratch.append(buffer)
     store = Store(buffer, axes, expr)
     lanes = target.lanes(expr.dtype)
     how = Vector(lanes) if axes and shape[-1] >= lanes else None
-    copies.append(Par(axes, (store,), how) if axes else store)
     load = Load(buffer, axes)
-    return replace(contract, lhs=load) if side == "lhs" else replace(contract, rhs=load)
+    return _Candidate(
+        replace(contract, lhs=load) if side == "lhs" else replace(contract, rhs=load),
+        (*before.copies, Par(axes, (store,), how) if axes else store),
+        (*before.scratch, buffer),
+        before.cycles + costs(target).gather * prod(shape),
+    )
+
+
+def _along_depth(base: _Candidate, vars: Sequence[Var], target: Target) -> Iterator[_Candidate]:
+    """The contraction with an operand of few columns laid along the contracted index.
+
+    So dot tiles run where a few columns would fill a vector badly; the other operand lies that way.
+    """
+    if len(base.contract.vars) != 1 or base.contract.start is not None:
+        return
+    (inner,) = base.contract.vars
+    sides = {side: _access_of(base.contract, vars, side) for side in ("lhs", "rhs")}
+    for side, other in (("lhs", "rhs"), ("rhs", "lhs")):
+        one, fixed = sides[side], sides[other]
+        assert one is not None and fixed is not None
+        few = prod(extent_of(v) for v in vars if one.strides[v] and not fixed.strides[v])
+        if one.strides[inner] != 1 and fixed.strides[inner] == 1 and few <= FEW:
+            yield _copied(base, vars, side, target, depth_last=True)
 
 
 def _variables(expr: Expr) -> frozenset[Atom]:
@@ -340,6 +399,22 @@ def _column_chains(
     return found
 
 
+def _jumps(offsets: Iterable[Dim], last: Var | None) -> int:
+    """How many accesses have a stride other than 0 or 1 along a variable."""
+    return sum(last is not None and coefficient(offset, last) not in (0, 1) for offset in offsets)
+
+
+def _turned(offsets: Iterable[Dim], row: Chain) -> int:
+    """How many accesses have such a stride along rows; -1 if lanes can't run along these."""
+    if not row:
+        return -1
+    whole, mapping = _merged(row, "row")
+    moved = [substitute(offset, mapping) for offset in offsets]
+    if any(coefficient(offset, whole) is None for offset in moved):
+        return -1
+    return _jumps(moved, whole)
+
+
 def _plans(
     vars: Sequence[Var],
     depth: tuple[Chain, ...],
@@ -348,6 +423,7 @@ def _plans(
     contract: Contract,
     stores: Sequence[Store],
     target: Target,
+    chooser: Chooser,
 ) -> list[Plan]:
     """Every way to pick a row and a column."""
     found: list[Plan] = []
@@ -356,6 +432,17 @@ def _plans(
     offsets = _offsets(stores)
     size = prod(_extent(chain) for chain in depth)
     inner = depth[-1][-1] if depth else None
+
+    def operand(one: Access, last: Var | None, outer: Iterable[Chain]) -> Operand:
+        item = ITEM_BYTES[one.buffer.dtype]
+        runs = prod(_extent(chain) for chain in outer if one.strides[chain[-1]])
+        return Operand(
+            one.buffer.dtype,
+            item * (one.strides[last] if last else 1),
+            item * (one.strides[inner] if inner else 1),
+            runs,
+        )
+
     for is_swapped in (False, True):
         left, right = (rhs, lhs) if is_swapped else (lhs, rhs)
         rows = _chains((v for v in vars if left.strides[v] and not right.strides[v]), left.strides)
@@ -367,27 +454,19 @@ def _plans(
                 around = [chain for chain in (*rows, *columns) if chain not in (row, column)]
                 around += others
                 outer = sorted(around, key=lambda chain: not right.strides[chain[0]])
-                moving = [chain for chain in outer if right.strides[chain[-1]]]
                 last = column[-1] if column else None
-                item = ITEM_BYTES[left.buffer.dtype]
                 problem = Problem(
                     rows=_extent(row),
                     columns=_extent(column),
                     depth=size,
                     inner_depth=_extent(depth[-1]) if depth else 1,
                     outer=prod(_extent(chain) for chain in outer),
-                    outer_rhs=prod(_extent(chain) for chain in moving),
                     dtype=dtype,
-                    operand=right.buffer.dtype,
-                    rhs_by_column=size == 0 or last is None or right.strides[last] == 1,
-                    rhs_by_depth=inner is not None and right.strides[inner] == 1,
-                    lhs_by_depth=inner is not None and left.strides[inner] == 1,
-                    strided=sum(
-                        last is not None and coefficient(offset, last) not in (0, 1)
-                        for offset in offsets
-                    ),
+                    lhs=operand(left, row[-1] if row else None, outer),
+                    rhs=operand(right, last, outer),
+                    strided=_jumps(offsets, last),
+                    turned=_turned(offsets, row),
                     is_single_depth=len(depth) == 1,
-                    row_bytes=abs(left.strides[row[-1]]) * item if row else 0,
                     goes_on=contract.start is not None,
                     order=contract.order,
                 )
@@ -398,10 +477,10 @@ def _plans(
                         problem,
                         columns=block,
                         outer=problem.outer * count,
-                        outer_rhs=problem.outer_rhs * count,
+                        rhs=replace(problem.rhs, runs=problem.rhs.runs * count),
                         packs_rhs=True,
                     )
-                choice = choose(problem, target)
+                choice = chooser(problem, target)
                 chains = tuple(outer)
                 if choice is not None:
                     found.append(Plan(left, right, is_swapped, row, column, chains, choice, block))

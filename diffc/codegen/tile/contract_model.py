@@ -1,69 +1,43 @@
 """Which tile a contraction gets: every choice priced in cycles, the cheapest taken.
 
-A choice is a register tile (rows by vectors) over unpacked or packed operands, or a dot tile (rows
-by columns, vectors along the contracted index). The result is a function of sizes, layouts, dtype
-and target alone, so the order of summation is too.
+A choice is a register tile (rows by vectors) over unpacked or packed operands, in blocks or not, or
+a dot tile (rows by columns, vectors along the contracted index). The result is a function of sizes,
+layouts, dtype and target alone, so the order of summation is too.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import gcd
+from typing import NamedTuple
 
-from diffc.codegen.loops.contraction import accumulator, spans
-from diffc.codegen.loops.nodes import Order, Tile
-from diffc.codegen.targets import ITEM_BYTES, Target
-from diffc.codegen.tile.contract_costs import Costs, costs
+from diffc.codegen.loops.nodes import Tile
+from diffc.codegen.targets import Target
+from diffc.codegen.tile.contract_costs import costs
+from diffc.codegen.tile.contract_price import Operand, Price, Problem, lanes_of
 
-__all__ = ["Choice", "Problem", "choose", "column_block"]
+__all__ = [
+    "Choice",
+    "Operand",
+    "Problem",
+    "choose",
+    "column_block",
+    "dots",
+    "registers_for_tiles",
+    "unroll_of",
+]
 
 TRIP_SUMS, MOST_UNROLL = 16, 4
-WAY_BYTES, MOST_WAYS, LINE_BYTES = 4096, 6, 64
 MOST_DOT_ROWS, MOST_DOT_COLUMNS = 8, 8
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What the price of a contraction depends on.
-
-    Attributes:
-        rows: Extent of the row.
-        columns: Extent of the column.
-        depth: Number of products in a sum.
-        inner_depth: Extent of the last contracted variable.
-        outer: How often the tiles of rows and columns run.
-        outer_rhs: How many different rhs there are in these runs.
-        dtype: Of the sums.
-        operand: Of rhs.
-        rhs_by_column: Whether rhs has unit stride along columns.
-        rhs_by_depth: Whether rhs has unit stride along the last contracted variable.
-        lhs_by_depth: Whether lhs has.
-        strided: How many accesses of the stores have a stride other than 0 or 1 along columns.
-        is_single_depth: Whether there is one contracted variable.
-        row_bytes: Bytes from row to row of lhs.
-        packs_rhs: Whether rhs is packed in any case.
-        goes_on: Whether sums go on with what was summed before.
-        order: Of the sums, where it is given.
-    """
-
-    rows: int
-    columns: int
-    depth: int
-    inner_depth: int
-    outer: int
-    outer_rhs: int
-    dtype: str
-    operand: str
-    rhs_by_column: bool
-    rhs_by_depth: bool
-    lhs_by_depth: bool
-    strided: int
-    is_single_depth: bool
-    row_bytes: int = 0
-    packs_rhs: bool = False
-    goes_on: bool = False
-    order: Order | None = None
+SIZES, APART, TOLERANCE = 14, 4, 1.4
+"""So many sizes of tiles are tried, and so many with rows of lhs that do not push each other out of
+the cache; their arithmetic takes at most so much of the least."""
+SETTINGS = 3
+"""So many settings, the best ones of two sizes, are tried with all sizes."""
+COLUMN_BLOCK = 1024
+"""Columns of rhs that are packed together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +46,14 @@ class Choice:
 
     cycles: float
     tile: Tile
+
+
+class Size(NamedTuple):
+    """Rows and vectors of a tile, and whether a rest of half a vector stands alone."""
+
+    rows: int
+    vectors: int
+    narrow: bool
 
 
 def registers_for_tiles(target: Target) -> int:
@@ -94,18 +76,32 @@ def column_block(problem: Problem, target: Target) -> int:
     It serves rows in many short runs (the images of a convolution), each of which would stream a
     large rhs. The blocks are equal and whole vectors.
     """
-    price = costs(target)
-    runs = problem.outer // max(1, problem.outer_rhs)
-    if not _is_large(problem, price) or problem.rows >= price.many_rows:
+    nbytes = problem.columns * problem.depth * problem.rhs.item
+    runs = problem.outer // max(1, problem.rhs.runs)
+    few, many = 48, 48
+    if nbytes < target.l2_bytes * 3 // 2 or problem.rows >= few or problem.rows * runs < many:
         return 0
-    if problem.rows * runs < price.many_rows or not problem.rhs_by_column:
+    if not problem.rhs.is_across:
         return 0
-    lanes = max(2, target.lanes(accumulator(problem.dtype)))
-    room = target.l2_bytes * 5 // 8 // (ITEM_BYTES[problem.operand] * problem.depth)
+    lanes = lanes_of(problem.dtype, target)
+    room = target.l2_bytes * 5 // 8 // (problem.rhs.item * problem.depth)
     for block in range(room // lanes * lanes, lanes, -lanes):
         if problem.columns % block == 0:
             return block
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is packed, blocked and prefetched, whatever the size of a tile."""
+
+    depth: int = 0
+    pack_rhs: bool = False
+    pack_lhs: bool = False
+    turn: bool = False
+    block_rows: bool = False
+    ask_rhs: bool = False
+    ask_lhs: bool = False
 
 
 @lru_cache(maxsize=4096)
@@ -116,141 +112,139 @@ def choose(problem: Problem, target: Target) -> Choice | None:
         problem: Sizes, all at least 1 except `depth`, and layouts.
         target: The machine.
     """
-    choices: list[Choice] = []
+    price = Price(problem, target)
+    found: dict[Tile, float] = {}
     if problem.order != "lanes":
-        choices.append(_register_tile(problem, target))
-    dot = _dot_tile(problem, target) if problem.order != "sequence" else None
-    if dot is not None:
-        choices.append(dot)
-    return min(choices, key=lambda choice: choice.cycles, default=None)
-
-
-def _register_tile(problem: Problem, target: Target) -> Choice:
-    """The best tile with columns along the lanes, and what is packed for it."""
-    price = costs(target)
-    lanes = max(2, target.lanes(accumulator(problem.dtype)))
-    vectors = -(-problem.columns // lanes)
-    room = registers_for_tiles(target)
-    packs_lhs = _is_large(problem, price) and problem.rows >= price.many_rows
-    best: tuple[float, int, int] | None = None
-    for width in range(1, min(vectors, room // 2) + 1):
-        for height in range(1, min(problem.rows, (room - 1 - width) // width) + 1):
-            cycles = _tile_cycles(problem, target, lanes, height, width)
-            if not packs_lhs and _has_conflicts(problem, height):
-                cycles *= price.conflict
-            if best is None or cycles < best[0]:
-                best = cycles, height, width
-    assert best is not None
-    cycles, height, width = best
-    how = Tile(height, width, lanes, unroll_of(problem.inner_depth, height * width))
-    cycles *= problem.outer
-    cycles += price.scatter * problem.strided * problem.rows * problem.columns * problem.outer
-    how = _packed(problem, how, price)
-    if how.pack_rhs:
-        each = price.copy
-        if not problem.rhs_by_column:
-            each = price.transpose if problem.rhs_by_depth else price.gather
-        cycles += each * problem.columns * problem.depth * problem.outer_rhs
-        cycles *= 1 + price.pack
-    return Choice(cycles, how)
-
-
-def _tile_cycles(problem: Problem, target: Target, lanes: int, height: int, width: int) -> float:
-    """Cycles of all tiles of one run, where tiles are at most `height` by `width`."""
-    price = costs(target)
-    rows = spans(problem.rows, height)
-    columns = spans(-(-problem.columns // lanes), width)
-    nbytes = ITEM_BYTES[problem.operand] * problem.columns * problem.depth
-    is_streamed = nbytes > target.l2_bytes
-    total = 0.0
-    for wide in columns:
-        stream = price.jump + price.stream * wide.size if is_streamed else 0.0
-        for number, tall in enumerate(rows):
-            sums = tall.size * wide.size
-            step = max(
-                sums * price.multiply_add,
-                wide.size * price.load + tall.size * price.broadcast,
-                price.latency,
-            )
-            each = problem.depth * step + price.call + price.finish * sums
-            total += tall.count * wide.count * each
-            if number == 0:  # the first rows bring a strip of rhs into the cache
-                total += wide.count * problem.depth * max(0.0, stream - step)
-    is_split = problem.columns % lanes != 0 and columns[-1].count > 1
-    tall_sums, wide_sums = (sum(span.size for span in part) for part in (rows, columns))
-    kinds = len(rows) * (len(columns) + is_split)
-    code = tall_sums * (wide_sums + is_split * columns[-1].size)
-    return total * (1 + price.kind * kinds + price.code * code)
-
-
-def _has_conflicts(problem: Problem, height: int) -> bool:
-    """Whether rows of lhs meet in the same sets of the first cache, more than it has ways."""
-    apart = gcd(problem.row_bytes, WAY_BYTES)
-    return problem.row_bytes > 0 and height * max(apart, LINE_BYTES) > WAY_BYTES * MOST_WAYS
-
-
-def _is_large(problem: Problem, price: Costs) -> bool:
-    """Whether rhs is so large that it is packed although its columns are neighbours."""
-    return ITEM_BYTES[problem.operand] * problem.columns * problem.depth >= price.pack_bytes
-
-
-def _packed(problem: Problem, how: Tile, price: Costs) -> Tile:
-    """The tile with what is packed, and with cache blocks."""
-    must = not problem.rhs_by_column or problem.packs_rhs
-    can_block = problem.is_single_depth and not problem.goes_on
-    is_large = _is_large(problem, price)
-    if problem.rows < price.many_rows:  # rhs is read a few times: packing would cost more
-        can_stream = problem.rows <= 2 and can_block and not must
-        if can_stream and is_large and problem.depth > 2 * price.stream_depth:
-            return replace(how, depth_block=price.stream_depth)
-        return replace(how, pack_rhs=must)
-    if not is_large:
-        return replace(how, pack_rhs=must)
-    how = replace(
-        how,
-        pack_rhs=True,
-        pack_lhs=True,
-        column_block=price.column_block,
-        row_block=price.row_block,
-    )
-    if can_block and problem.depth > price.depth_block * 5 // 4:
-        how = replace(how, depth_block=price.depth_block)
-    return how
-
-
-def _dot_tile(problem: Problem, target: Target) -> Choice | None:
-    """The best tile with vectors along the contracted index, where both operands have that."""
-    if problem.goes_on or not (problem.rhs_by_depth and problem.lhs_by_depth):
+        _add_register_tiles(price, target, found)
+    if problem.order != "sequence" and not problem.goes_on:
+        for how in dots(problem, target):
+            found[how] = price.dot(how)
+    if not found:
         return None
-    price = costs(target)
-    lanes = max(2, target.lanes(accumulator(problem.dtype)))
+    how = min(found, key=lambda how: found[how])
+    return Choice(found[how], how)
+
+
+def _add_register_tiles(price: Price, target: Target, found: dict[Tile, float]) -> None:
+    """Prices register tiles: some sizes with all settings, the others with the best of these."""
+    sizes = _sizes(price, target)
+    apart = [size for size in sizes if not price.meet(size.rows)]
+    probes = dict.fromkeys([*sizes[:2], *apart[:1]])
+
+    def cycles(size: Size, setting: Setting) -> float:
+        how = _tile(price, size, setting, target)
+        if how not in found:
+            found[how] = price.register(how)
+        return found[how]
+
+    best: dict[Setting, float] = {}
+    for size in probes:
+        plain = _settings(price, size, target)
+        plain.sort(key=lambda setting: cycles(size, setting))
+        for setting in plain[:SETTINGS]:
+            for more in _refined(price, setting):
+                best[more] = min(best.get(more, math.inf), cycles(size, more))
+    for setting in sorted(best, key=lambda setting: best[setting])[:SETTINGS]:
+        for size in sizes:
+            cycles(size, setting)
+
+
+def _sizes(price: Price, target: Target) -> list[Size]:
+    """Sizes of tiles, those with the least arithmetic first; rows of lhs meet in some or none."""
+    problem = price.problem
     room = registers_for_tiles(target)
-    steps = problem.depth // max(1, problem.inner_depth) * -(-problem.inner_depth // lanes)
-    best: tuple[float, int, int] | None = None
+    vectors = -(-problem.columns // price.lanes)
+    least = min(room // 3, problem.rows * vectors)
+    found: dict[Size, float] = {}
+    seen: set[tuple[int, int]] = set()
+    for most in range(1, min(vectors, room // 2) + 1):
+        width = _even(vectors, most)
+        for limit in range(1, min(problem.rows, (room - 1 - width) // width) + 1):
+            height = _even(problem.rows, limit)
+            is_full = height == problem.rows or width == vectors
+            if (height, width) in seen or not (height * width >= least or is_full):
+                continue
+            seen.add((height, width))
+            ways = [Size(height, width, narrow) for narrow in {False, price.has_half}]
+            cycles, size = min((price.arithmetic(*way), way) for way in ways)
+            found[size] = cycles
+    order = sorted(found, key=lambda size: found[size])
+    order = [size for size in order if found[size] <= TOLERANCE * found[order[0]]]
+    apart = [size for size in order if not price.meet(size.rows)]
+    return list(dict.fromkeys([*order[:SIZES], *apart[:APART]]))
+
+
+def _even(size: int, most: int) -> int:
+    """The largest piece where `size` is cut into as few even pieces of at most `most`."""
+    pieces = -(-size // most)
+    return -(-size // pieces)
+
+
+def _settings(price: Price, size: Size, target: Target) -> list[Setting]:
+    """Ways to pack and to cut the contracted index."""
+    problem, (height, width, _) = price.problem, size
+    depths = [0]
+    if problem.is_single_depth and price.is_large and not problem.goes_on:
+        depths += [block for block in costs(target).depth_blocks if block * 5 // 4 < problem.depth]
+    can_turn = problem.strided > problem.turned >= 0 and not problem.goes_on
+    must, has_strips = problem.must_pack, problem.columns > width * price.lanes
+    return [
+        Setting(depth, pack_rhs, pack_lhs, turn)
+        for depth in depths
+        for pack_rhs in sorted({must, must or problem.rows > height})
+        for pack_lhs in ((False, True) if has_strips else (False,))
+        for turn in ((False, True) if can_turn else (False,))
+    ]
+
+
+def _refined(price: Price, setting: Setting) -> Iterator[Setting]:
+    """A setting with blocks of rows, and with what tiles may ask for."""
+    problem = price.problem
+    yield setting
+    if not price.is_large:
+        return
+    ask_lhs = problem.lhs.is_across and not (setting.pack_lhs or problem.lhs.is_along)
+    for block_rows in (False, True):
+        for rhs in (False, True) if not setting.pack_rhs else (False,):
+            for lhs in (False, True) if ask_lhs else (False,):
+                yield replace(setting, block_rows=block_rows, ask_rhs=rhs, ask_lhs=lhs)
+
+
+def _tile(price: Price, size: Size, setting: Setting, target: Target) -> Tile:
+    """A tile of a size with a setting."""
+    problem, (height, width, narrow) = price.problem, size
+    unroll = unroll_of(problem.inner_depth, height * width)
+    row_block = 0
+    if setting.block_rows:
+        depth = max(1, setting.depth or problem.depth)
+        row_block = target.l2_bytes // 2 // (depth * problem.lhs.item) // height * height
+        row_block = 0 if row_block >= problem.rows else row_block
+    return Tile(
+        rows=height,
+        vectors=width,
+        lanes=price.lanes,
+        unroll=unroll,
+        row_block=row_block,
+        column_block=COLUMN_BLOCK if setting.pack_rhs and setting.depth else 0,
+        depth_block=-(-setting.depth // unroll) * unroll,
+        pack_lhs=setting.pack_lhs,
+        pack_rhs=setting.pack_rhs,
+        narrow=narrow,
+        prefetch_lhs=setting.ask_lhs,
+        prefetch_rhs=setting.ask_rhs,
+        turn=setting.turn,
+    )
+
+
+def dots(problem: Problem, target: Target) -> Iterator[Tile]:
+    """Tiles with vectors along the contracted index, where both operands have that."""
+    if not (problem.rhs.is_along and problem.lhs.is_along):
+        return
+    lanes = lanes_of(problem.dtype, target)
+    room = registers_for_tiles(target)
+    vectors = -(-problem.inner_depth // lanes)
+    unroll = 2 if vectors % 2 == 0 and vectors > 2 else 1
     for width in range(1, min(problem.columns, MOST_DOT_COLUMNS) + 1):
         most = min(problem.rows, MOST_DOT_ROWS, (room - 1 - width) // width)
         for height in range(1, most + 1):
-            rows, columns = spans(problem.rows, height), spans(problem.columns, width)
-            total = 0.0
-            for tall in rows:
-                for wide in columns:
-                    sums = tall.size * wide.size
-                    step = max(
-                        sums * price.multiply_add,
-                        (tall.size + wide.size) * price.load,
-                        price.latency,
-                    )
-                    each = steps * step + price.call + price.reduce * sums
-                    total += tall.count * wide.count * each
-            code = sum(tall.size for tall in rows) * sum(wide.size for wide in columns)
-            total *= 1 + price.kind * len(rows) * len(columns) + price.code * code
-            if best is None or total < best[0]:
-                best = total, height, width
-    assert best is not None
-    cycles, height, width = best
-    cycles += price.finish * problem.rows * -(-problem.columns // lanes)
-    cycles *= problem.outer
-    cycles += price.scatter * problem.strided * problem.rows * problem.columns * problem.outer
-    vectors = -(-problem.inner_depth // lanes)
-    unroll = 2 if vectors % 2 == 0 and vectors > 2 else 1
-    return Choice(cycles, Tile(height, width, lanes, unroll, dot=True))
+            yield Tile(height, width, lanes, unroll, dot=True)

@@ -152,5 +152,6 @@ def packing_cycles(par: Par, target: Target) -> float:
     """Cycles of packing rhs of a tiled contraction once."""
     c = contraction(par)
     price = costs(target)
-    each = price.copy if c.rhs.strides[c.column] == 1 else price.transpose
+    is_copy = c.rhs.strides[c.column] == 1
+    each = price.copy / c.how.lanes if is_copy else price.transpose
     return each * extent_of(c.column) * c.depth_size

@@ -17,6 +17,7 @@ from diffc.codegen.loops.nodes import (
     Scalar,
     Store,
 )
+from diffc.codegen.loops.text import parse_kernel
 from diffc.codegen.targets import X86_AVX2, X86_AVX512, X86_SSE2
 from diffc.codegen.tile import tile
 from diffc.ir.index import Var, ge, lt
@@ -189,6 +190,12 @@ BLOCKS = [
     "rows=3 vectors=2 depth_block=17 unroll=4 pack_lhs=1 row_block=6",
     "rows=6 vectors=1 depth_block=16 column_block=32 row_block=12 pack_rhs=1 pack_lhs=1 unroll=4",
     "rows=8 vectors=3 depth_block=1 unroll=1 pack_rhs=1 pack_lhs=1",
+    "rows=5 vectors=2 narrow=1",
+    "rows=5 vectors=2 narrow=1 pack_rhs=1 depth_block=8 column_block=32",
+    "rows=7 vectors=2 narrow=1 prefetch_lhs=1 prefetch_rhs=1",
+    "rows=7 vectors=2 turn=1",
+    "rows=17 vectors=1 turn=1 narrow=1 pack_rhs=1 row_block=17",
+    "rows=9 vectors=3 turn=1 narrow=1 depth_block=16 pack_lhs=1",
 ]
 
 
@@ -208,6 +215,23 @@ def test_blocks_keep_the_bits(text, shape, layout):
     same_bits(run(forced, arrays, tiled=False)[-1], want)
 
 
+@pytest.mark.parametrize("spec", ["km,nk->nm", "abi,cid->adbc", "bij,bjk->bki"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "i8", "i64", "bool"])
+@pytest.mark.parametrize("text", ["rows=3 vectors=2", "rows=19 vectors=1 narrow=1"])
+def test_sums_are_turned(spec, dtype, text):
+    """Stores whose lanes run along rows, also where rows are several axes."""
+    sizes = "a=3 b=2 c=5 d=16 i=9 j=7 k=11 m=37 n=21"
+    extents = {item[0]: int(item[2:]) for item in sizes.split()}
+    forced = {name: int(value) for name, value in (item.split("=") for item in text.split())}
+    forced |= {"dot": 0, "pack_rhs": 1}
+    kernel = einsum(spec, extents, dtype)
+    arrays = operands(kernel)
+    want, got = (
+        run(tiled_as(kernel, **forced, turn=turn), arrays, tiled=False)[-1] for turn in (0, 1)
+    )
+    same_bits(got, want)
+
+
 @pytest.mark.parametrize("rows", [1, 2, 4, 5])
 @pytest.mark.parametrize("columns", [1, 3, 4, 7, 8])
 @pytest.mark.parametrize("dtype", ["f32", "f64", "i32"])
@@ -216,7 +240,8 @@ def test_dot_tiles(rows, columns, dtype):
     for depth in (1, 5, 16, 41, 64):
         kernel = einsum("mk,nk->mn", {"m": 9, "k": depth, "n": 21}, dtype)
         arrays = operands(kernel)
-        sizes = {"rows": rows, "vectors": columns, "unroll": 2, "dot": True, "pack_rhs": False}
+        sizes = {"rows": rows, "vectors": columns, "unroll": 2, "dot": True}
+        sizes |= dict.fromkeys(["pack_rhs", "pack_lhs", "turn"], False)
         got = run(tiled_as(kernel, **sizes), arrays, tiled=False)[-1]
         lanes = HOST.lanes(dtype)
         lane_sums = np.zeros((9, 21, lanes), arrays[0].dtype)
@@ -350,8 +375,11 @@ def adam(rows: int, columns: int, depth: int, dtype: str = "f32") -> Kernel:
 def test_update_in_place(shape, dtype):
     kernel = adam(*shape, dtype)
     arrays = operands(kernel)
-    for a, b in zip(run(kernel, arrays), run(kernel, arrays, tiled=False), strict=True):
-        same_bits(a, b)
+    want = run(kernel, arrays, tiled=False)
+    turned = tiled_as(kernel, turn=True, narrow=True)
+    for made in (run(kernel, arrays), run(turned, arrays, tiled=False)):
+        for a, b in zip(made, want, strict=True):
+            same_bits(a, b)
 
 
 def test_guarded_stores_and_positions():
@@ -369,6 +397,33 @@ def test_guarded_stores_and_positions():
         Store(every, (j, i), chosen),
     )
     kernel = Kernel("guarded", (a, b, upper, every), (), (Par((i, j), body),))
+    arrays = operands(kernel)
+    want = run(kernel, arrays, tiled=False)
+    turned = tiled_as(kernel, turn=True, dot=False)
+    for made in (run(kernel, arrays), run(turned, arrays, tiled=False)):
+        for got, wanted in zip(made, want, strict=True):
+            same_bits(got, wanted)
+
+
+TWO_NESTS = """
+kernel @two(x: in f32[50,9], y: in f32[{0},9], z: in f32[{1},9], out: out f32[50,{0}], out_1: out f32[50,{1}]) {{
+  par i in 50, j in {0} {{
+    s0: f32 = contract(p in 9: x[i, p], y[j, p])
+    out[i, j] = s0
+  }}
+  par i in 50, j in {1} {{
+    s0: f32 = contract(p in 9: x[i, p], z[j, p])
+    out_1[i, j] = s0
+  }}
+}}
+"""  # noqa: E501 - a kernel's head is one line
+
+
+@pytest.mark.parametrize("sizes", [(5, 40), (40, 5), (7, 7)])
+def test_nests_whose_sums_have_one_name_share_a_panel(sizes):
+    kernel = parse_kernel(TWO_NESTS.format(*sizes))
+    names = [buffer.name for buffer in tile(kernel, HOST).scratch]
+    assert len(set(names)) == len(names)
     arrays = operands(kernel)
     for got, want in zip(run(kernel, arrays), run(kernel, arrays, tiled=False), strict=True):
         same_bits(got, want)

@@ -1,104 +1,149 @@
 """Choices of tiles: within the registers, a function of the problem alone, and plain cases."""
 
+import math
 from dataclasses import astuple, replace
 
 import pytest
 
-from diffc.codegen.loops.contraction import Span, blocks, contraction, spans, workspace
-from diffc.codegen.targets import ARM_NEON, X86_AVX2, X86_AVX512, X86_SSE2
+from diffc.codegen.loops.contraction import (
+    Span,
+    blocks,
+    column_tiles,
+    contraction,
+    spans,
+    workspace,
+)
+from diffc.codegen.loops.nodes import Store, Tile
+from diffc.codegen.targets import ARM_NEON, ITEM_BYTES, X86_AVX2, X86_AVX512, X86_SSE2
 from diffc.codegen.tile.contract import tile_contractions
-from diffc.codegen.tile.contract_model import Problem, choose, column_block
+from diffc.codegen.tile.contract_costs import costs
+from diffc.codegen.tile.contract_model import choose, column_block
+from diffc.codegen.tile.contract_price import Operand, Price, Problem
 from tests.codegen.emit.contractions import einsum, how_of, tiled_as
 
 TARGETS = [X86_AVX512, X86_AVX2, X86_SSE2, ARM_NEON]
-PLAIN = Problem(
-    rows=64,
-    columns=100,
-    depth=1000,
-    inner_depth=1000,
-    outer=1,
-    outer_rhs=1,
-    dtype="f32",
-    operand="f32",
-    rhs_by_column=True,
-    rhs_by_depth=False,
-    lhs_by_depth=True,
-    strided=0,
-    is_single_depth=True,
-    row_bytes=4000,
-)
+
+
+def plain(rows, columns, depth, dtype="f32", *, by_column=True, **more):
+    """A product of matrices, the second one turned around or not."""
+    item = ITEM_BYTES[dtype]
+    rhs = (item, item * columns) if by_column else (item * depth, item)
+    return Problem(
+        rows=rows,
+        columns=columns,
+        depth=depth,
+        inner_depth=depth,
+        outer=1,
+        dtype=dtype,
+        lhs=Operand(dtype, item * depth, item),
+        rhs=Operand(dtype, *rhs),
+        **more,
+    )
+
+
 SIZES = (1, 2, 7, 16, 33, 100, 512, 2000)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 @pytest.mark.parametrize("dtype", ["f16", "f32", "f64", "i8", "i64"])
 def test_tiles_fit_the_registers(target, dtype):
-    for rows in SIZES:
+    for rows in SIZES[::2]:
         for columns in SIZES:
-            for depth in (0, 1, 17, 1000):
+            for depth in (0, 1, 1000):
                 for by_column in (True, False):
-                    problem = replace(
-                        PLAIN,
-                        rows=rows,
-                        columns=columns,
-                        depth=depth,
-                        inner_depth=depth,
-                        dtype=dtype,
-                        operand=dtype,
-                        rhs_by_column=by_column,
-                        rhs_by_depth=not by_column,
-                    )
+                    problem = plain(rows, columns, depth, dtype, by_column=by_column)
                     tile = choose(problem, target).tile
                     assert 1 <= tile.rows <= rows
                     used = (tile.rows + 1) * tile.vectors + 1
                     assert used <= target.vector_registers - 1
                     assert tile.lanes >= 2
                     assert tile.unroll >= 1
-                    assert by_column or tile.dot or tile.pack_rhs
+                    assert by_column or tile.dot or tile.pack_rhs or depth <= 1
                     assert not (tile.dot and tile.pack_rhs)
                     assert tile.depth_block % tile.unroll == 0
+                    assert not tile.turn
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_no_price_is_below_the_arithmetic(target):
+    """Multiply-adds of whole or half vectors, one after the other."""
+    least = costs(target).multiply_add
+    for rows in SIZES:
+        for columns in SIZES:
+            for depth in (1, 17, 1000):
+                choice = choose(plain(rows, columns, depth), target)
+                ideal = rows * columns * depth / target.lanes("f32") * least
+                assert ideal <= choice.cycles < math.inf
+
+
+@pytest.mark.parametrize("size", [64, 256, 512, 1000, 1024, 2048])
+@pytest.mark.parametrize("by_column", [True, False])
+def test_large_products_are_near_the_arithmetic(size, by_column):
+    choice = choose(plain(size, size, size, by_column=by_column), X86_AVX512)
+    assert size**3 / 16 >= 0.8 * choice.cycles
 
 
 def test_small_operands_are_not_packed():
-    for size in (16, 64, 100, 512):
-        tile = choose(replace(PLAIN, rows=size, columns=size, depth=size), X86_AVX512).tile
+    for size in (16, 64, 100, 256):
+        tile = choose(plain(size, size, size), X86_AVX512).tile
         assert not tile.pack_rhs
         assert not tile.pack_lhs
         assert not tile.depth_block
 
 
-def test_large_operands_are_packed_in_blocks():
-    size = 2048
-    large = replace(
-        PLAIN, rows=size, columns=size, depth=size, inner_depth=size, row_bytes=4 * size
-    )
-    tile = choose(large, X86_AVX512).tile
-    assert tile.pack_rhs and tile.pack_lhs
-    assert tile.depth_block and tile.row_block and tile.column_block
+def test_rows_that_meet_in_the_cache_are_few_or_packed():
+    """Rows of lhs 4096 bytes apart push each other out of the first cache."""
+    tile = choose(plain(1024, 1024, 1024), X86_AVX512).tile
+    assert tile.pack_lhs or tile.rows <= 8
+    price = Price(plain(1024, 1024, 1024), X86_AVX512)
+    tall = Tile(12, 2, 16, 1, pack_rhs=True)
+    assert price.register(tall) > 1.1 * price.register(replace(tall, pack_lhs=True))
+
+
+def test_strips_of_a_large_rhs_are_asked_for():
+    """20 rows read 9 MB once, in runs of some lines."""
+    tile = choose(plain(20, 1145, 1927), X86_AVX512).tile
+    assert tile.prefetch_rhs or tile.depth_block
 
 
 def test_few_rows_of_a_transposed_operand_are_dots():
-    few = replace(
-        PLAIN,
-        rows=8,
-        columns=1024,
-        depth=1024,
-        inner_depth=1024,
-        rhs_by_column=False,
-        rhs_by_depth=True,
-    )
+    few = plain(8, 1024, 1024, by_column=False)
     assert choose(few, X86_AVX512).tile.dot
-    many = replace(few, rows=512)
-    assert not choose(many, X86_AVX512).tile.dot
+    assert not choose(replace(few, rows=512), X86_AVX512).tile.dot
 
 
-def test_a_vector_times_a_large_matrix_goes_by_blocks():
-    tile = choose(
-        replace(PLAIN, rows=1, columns=1024, depth=1024, inner_depth=1024), X86_AVX512
-    ).tile
-    assert tile.rows == 1
-    assert tile.vectors >= 8
-    assert tile.depth_block and not tile.pack_rhs
+def test_a_vector_times_a_large_matrix_keeps_many_sums():
+    tile = choose(plain(1, 1024, 1024), X86_AVX512).tile
+    assert (tile.rows, tile.pack_rhs) == (1, False)
+    assert tile.vectors >= 4
+
+
+def test_half_vectors_stand_alone():
+    kernel = einsum("mk,kn->mn", {"m": 30, "k": 40, "n": 24})
+    c = contraction(tiled_as(kernel, X86_AVX512, narrow=True, vectors=2).body[0])
+    assert column_tiles(c) == (Span(0, 1, 16), Span(16, 1, 8))
+    kernel = einsum("mk,kn->mn", {"m": 30, "k": 40, "n": 25})
+    c = contraction(tiled_as(kernel, X86_AVX512, narrow=True, vectors=2).body[0])
+    assert column_tiles(c) == (Span(0, 1, 25),)
+
+
+def test_stores_along_rows_are_turned_or_avoided():
+    (nest,) = tile_contractions(einsum("km,nk->mn", {"m": 64, "k": 107, "n": 105}), X86_AVX512).body
+    c = contraction(nest)
+    assert c.how.turn or c.how.pack_rhs
+    assert not c.how.dot
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(48, 412, 2), (2, 412, 48), (613, 169, 3)])
+def test_few_columns_are_copied_for_dots(m, k, n):
+    """A few columns of rhs, or rows of lhs, lie along the contracted index first."""
+    spec = "mk,kn->mn" if m > n else "km,nk->mn"
+    tiled = tile_contractions(einsum(spec, {"m": m, "k": k, "n": n}, "f64"), X86_AVX512)
+    copy, nest = tiled.body
+    assert contraction(nest).how.dot
+    assert isinstance(copy.body[0], Store)
+    (copied,) = (b for b in tiled.scratch if b.name.endswith("_copy"))
+    assert sorted(copied.shape) == sorted((k, min(m, n)))
 
 
 def test_spans_cover_and_have_two_sizes():
@@ -197,12 +242,14 @@ def test_a_nest_that_is_done_is_left_alone():
 
 def test_columns_run_by_themselves_where_short_rows_share_a_large_rhs():
     """Convolutions of few wide images: 14 rows a run, weights beyond the second cache."""
-    many = replace(PLAIN, rows=14, columns=256, depth=2304, outer=56)
+    many = replace(plain(14, 256, 2304), outer=56)
     block = column_block(many, X86_AVX512)
     assert block == 64
     assert 4 * block * many.depth <= X86_AVX512.l2_bytes
     assert column_block(replace(many, outer=1), X86_AVX512) == 0  # rhs is read once
-    assert column_block(replace(many, outer_rhs=56), X86_AVX512) == 0  # by each run another
+    assert (
+        column_block(replace(many, rhs=replace(many.rhs, runs=56)), X86_AVX512) == 0
+    )  # by each run another
     assert column_block(replace(many, columns=250), X86_AVX512) == 0  # no whole vectors
     assert column_block(replace(many, depth=144), X86_AVX512) == 0  # it stays in the cache
     assert column_block(replace(many, rows=64), X86_AVX512) == 0  # packed in blocks anyway
