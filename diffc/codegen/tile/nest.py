@@ -39,6 +39,7 @@ from diffc.codegen.targets import Target
 from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
 from diffc.codegen.tile.contract import tile_contractions
+from diffc.codegen.tile.ranges import by_ranges
 from diffc.codegen.tile.turn import turned
 from diffc.ir.index import Dim, Var
 
@@ -78,14 +79,16 @@ class _Tiler:
     scratch: list[Buffer] = field(default_factory=list)
 
     def body(self, body: Sequence[Stmt]) -> tuple[Stmt, ...]:
-        return tuple(self.statement(stmt) for stmt in body)
+        return tuple(made for stmt in body for made in self.statement(stmt))
 
-    def statement(self, stmt: Stmt) -> Stmt:
+    def statement(self, stmt: Stmt) -> tuple[Stmt, ...]:
         if isinstance(stmt, For):
-            return replace(stmt, body=self.body(stmt.body))
+            return (replace(stmt, body=self.body(stmt.body)),)
         if isinstance(stmt, Par) and stmt.how is None and not is_tiled(stmt):
-            return self.par(stmt)
-        return stmt
+            is_map = all(isinstance(inner, Store) for inner in stmt.body)
+            pieces = by_ranges(stmt) if is_map else (stmt,)
+            return tuple(map(self.par, pieces))
+        return (stmt,)
 
     def par(self, par: Par) -> Stmt:
         if any(var.extent == 0 for var in par.vars):
