@@ -26,6 +26,7 @@ from diffc.optimize.regions import (
 )
 from diffc.optimize.shifts import sum_of_shifts
 from diffc.optimize.spread import spread_of_contract
+from diffc.optimize.trips import contract_after_scan, contract_before_scan
 from diffc.optimize.turned import transpose_of_contract
 
 
@@ -61,6 +62,12 @@ GRAPH_RULES: dict[str, GraphRule] = {
     ),
     "literal_operands": _rule(
         literal_operands, "cond", "scan", "while", why="zeros that tangents and sums start from"
+    ),
+    "contract_before_scan": _rule(
+        contract_before_scan, "scan", why="recurrent layers: what does not depend on the state"
+    ),
+    "contract_after_scan": _rule(
+        contract_after_scan, "scan", why="gradients by weights that every step of a loop uses"
     ),
     "sum_of_shifts": _rule(
         sum_of_shifts, "add", why="convolutions written as sums of shifted slices"
