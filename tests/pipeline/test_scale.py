@@ -1,5 +1,6 @@
 """What compiling large programs costs, told by sizes, not by clocks; and that nothing is kept."""
 
+import contextlib
 import gc
 import sys
 
@@ -10,6 +11,8 @@ import diffc
 from benchmarks import compile_time
 from diffc.ir.graph import Graph
 from diffc.plan.program import Call, Kernel, Program, callees
+from diffc.trace import trace
+from diffc.transforms import batch, jvp, taylor, vjp
 
 
 def _programs(program: Program) -> list[Program]:
@@ -101,22 +104,29 @@ def test_time_steps_are_calls():
         np.testing.assert_allclose(found, right, rtol=1e-9, atol=1e-12)
 
 
+@contextlib.contextmanager
+def shallow():
+    """No more than 300 frames beyond those that are there."""
+    limit = sys.getrecursionlimit()
+    depth, frame = 0, sys._getframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+    sys.setrecursionlimit(depth + 300)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def test_no_stage_recurses_along_the_graph():
     def f(x):
         for _ in range(34_000):
             x = np.negative(x) * 0.5 + x
         return x
 
-    limit = sys.getrecursionlimit()
     diffc.jit(np.negative).stages(np.ones(3), until="allocate")  # imports, outside the limit
-    depth, frame = 0, sys._getframe()
-    while frame is not None:
-        depth, frame = depth + 1, frame.f_back
-    sys.setrecursionlimit(depth + 300)
-    try:
+    with shallow():
         stages = diffc.jit(f).stages(np.ones(3), until="allocate")
-    finally:
-        sys.setrecursionlimit(limit)
     assert len(stages.stage("optimize").value.eqns) == 102_000
 
 
@@ -126,18 +136,54 @@ def test_gradients_of_long_chains_do_not_recurse():
             x = np.sin(x) * 0.5 + x
         return np.sum(x)
 
-    limit = sys.getrecursionlimit()
     gradient = diffc.grad(f)
     diffc.grad(lambda x: np.sum(np.sin(x))).stages(np.ones(3))
-    depth, frame = 0, sys._getframe()
-    while frame is not None:
-        depth, frame = depth + 1, frame.f_back
-    sys.setrecursionlimit(depth + 300)
-    try:
+    with shallow():
         stages = gradient.stages(np.ones(3), until="emit")
-    finally:
-        sys.setrecursionlimit(limit)
     assert len(stages.stage("optimize").value.eqns) > 4500
+
+
+def chain_of(steps):
+    def f(x):
+        for k in range(steps):
+            x = np.sin(x) * (0.5 + 1 / (k + 2)) + x
+        return np.sum(x)
+
+    return trace(f, [np.full(3, 0.3)]).graph
+
+
+#: a graph of a graph of one input and one output
+TRANSFORMS = {
+    "jvp": lambda g: jvp(g, [True]).graph,
+    "vjp": lambda g: vjp(g, [True]).graph,
+    "forward over reverse": lambda g: jvp(vjp(g, [True]).graph, [True, False]).graph,
+    "reverse over reverse": lambda g: vjp(vjp(g, [True]).graph, [True, False]).graph,
+    "reverse over forward": lambda g: vjp(jvp(g, [True]).graph, [True, False]).graph,
+    "third": lambda g: (
+        jvp(jvp(vjp(g, [True]).graph, [True, False]).graph, [True, *[False] * 2]).graph
+    ),
+    "batch": lambda g: batch(vjp(g, [True]).graph, [True, False], 4).graph,
+    "taylor": lambda g: taylor(g, [True], 3).graph,
+}
+#: equations of the derivative for each of the function's, at most
+GROWTH = {"jvp": 3, "vjp": 3, "batch": 3, "third": 20, "taylor": 15}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_derivatives_grow_by_the_same_for_each_step(name):
+    sizes = [len(TRANSFORMS[name](chain_of(steps)).eqns) for steps in (100, 200, 400)]
+    assert sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0])
+    assert sizes[1] - sizes[0] <= 300 * GROWTH.get(name, 8)
+
+
+@pytest.mark.parametrize("name", ["jvp", "vjp", "forward over reverse", "batch"])
+def test_derivatives_of_ten_thousand_equations_do_not_recurse(name):
+    graph = chain_of(3400)
+    assert len(graph.eqns) > 10_000
+    TRANSFORMS[name](chain_of(2))  # what is imported or made once
+    with shallow():
+        found = TRANSFORMS[name](graph)
+    assert 10_000 < len(found.eqns) <= 10_201 * GROWTH.get(name, 8)
 
 
 # --- nothing is kept --------------------------------------------------------------------------
