@@ -86,12 +86,12 @@ def emit_while(
     tests: Sequence[Operand],
     consts: Sequence[Operand],
     carry: Sequence[Operand],
-    *,
-    keeps_all: bool = False,
+    slots: int,
 ) -> tuple[Value, ...]:
     """Emits a ``while`` whose regions are built by functions of (builder, constants, carries).
 
-    Only a loop that keeps all has results beyond its carries.
+    With ``slots`` 0 it keeps all, and only then it has results beyond its carries; else it has at
+    most as many, so that derivatives of derivatives keep to what the user's loop may keep.
     """
     regions = (
         region(builder, f"{name}_test", test, tests, carry),
@@ -100,7 +100,7 @@ def emit_while(
     params = {
         "tests": len(tests),
         "consts": len(consts),
-        "slots": None if keeps_all else default_slots(x.aval for x in carry),
+        "slots": min(slots, default_slots(x.aval for x in carry)) if slots else None,
     }
     return builder.emit(find("while"), [*tests, *consts, *carry], params, regions)
 
@@ -169,7 +169,7 @@ def checkpointed(builder: Builder, loop: Loop) -> Checkpoints:
         slots, carry = _halved(moving[3:])
         is_full = count.eq(loop.first_rows)
         last = is_full.call("select", _number(inner, half), _number(inner, 1))
-        slots = _thinned(inner, slots, last.operand)
+        slots = _thinned(inner, loop, slots, last.operand)
         count = is_full.call("select", _number(inner, half), count)
         stride = is_full.call("select", stride + stride, stride)
         slots = [_put(inner, s, count.operand, c) for s, c in zip(slots, carry, strict=True)]
@@ -187,6 +187,7 @@ def checkpointed(builder: Builder, loop: Loop) -> Checkpoints:
         loop.tests,
         [*loop.tests, *loop.consts],
         [*initial, *loop.carry],
+        loop.slots,
     )
     slots, carry = _halved(list(found[3:]))
     return Checkpoints(found[0], found[1], found[2], tuple(slots), tuple(carry))
@@ -197,7 +198,7 @@ def _halved(items: list[Operand]) -> tuple[list[Operand], list[Operand]]:
     return items[:middle], items[middle:]
 
 
-def _thinned(builder: Builder, slots: list[Operand], last: Operand) -> list[Operand]:
+def _thinned(builder: Builder, loop: Loop, slots: list[Operand], last: Operand) -> list[Operand]:
     """Moves every second slot to the front, up to place ``last``."""
 
     def test(inner: Builder, fixed: list[Operand], moving: list[Operand]) -> Sequence[Operand]:
@@ -209,7 +210,8 @@ def _thinned(builder: Builder, slots: list[Operand], last: Operand) -> list[Oper
         moved = [_put(inner, s, place, _get(inner, s, source)) for s in own]
         return [(GraphTerm(inner, place) + 1).operand, *moved]
 
-    found = emit_while(builder, "thin", test, body, [last], [], [literal(1, INT), *slots])
+    carry = [literal(1, INT), *slots]
+    found = emit_while(builder, "thin", test, body, [last], [], carry, loop.slots)
     return list(found[1:])
 
 
@@ -234,7 +236,8 @@ def _stride(
 
     given = [literal(0, INT), *carry]
     name = f"{loop.body.name}_stride"
-    return emit_while(builder, name, test, body, [stride.operand, *tests], consts, given)
+    bounds = [stride.operand, *tests]
+    return emit_while(builder, name, test, body, bounds, consts, given, loop.slots)
 
 
 # --- backward ---------------------------------------------------------------------------------
@@ -288,6 +291,7 @@ def reversed_steps(
         [],
         [*loop.consts, *consts],
         [kept.steps, top.operand, marks.operand, *kept.slots, *cts],
+        loop.slots,
     )
     return found[3 + count :]
 
@@ -320,7 +324,8 @@ def _brought_up(
         return [place, marks, *pushed]
 
     name = f"{loop.body.name}_again"
-    return emit_while(builder, name, test, body, [step.operand], [step.operand, *consts], stack)
+    given = [step.operand, *consts]
+    return emit_while(builder, name, test, body, [step.operand], given, stack, loop.slots)
 
 
 def _run(
@@ -340,7 +345,8 @@ def _run(
         return [(GraphTerm(inner, moving[0]) + 1).operand, *following]
 
     given = [literal(0, INT), *carry]
-    return emit_while(builder, f"{loop.body.name}_run", test, body, [count], consts, given)[1:]
+    name = f"{loop.body.name}_run"
+    return emit_while(builder, name, test, body, [count], consts, given, loop.slots)[1:]
 
 
 def _next_distance(builder: Builder, loop: Loop, top: Operand, steps: GraphTerm) -> GraphTerm:

@@ -161,7 +161,7 @@ def reversed_rows(
         loop.tests,
         loop.consts,
         [*loop.carry, literal(0, _INT)],
-        keeps_all=True,
+        slots=0,
     )
     given, slices = [found[count], *consts], [*found[count + 1 :], *rows]
     lent = [*cts, *(_row(x) for x in slices)]

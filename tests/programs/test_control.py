@@ -202,6 +202,21 @@ def test_backward_passes_keep_a_fixed_number_of_carries():
     assert short.memory().peak < 16 * carry
 
 
+@pytest.mark.parametrize("slots", [2, 4, 8])
+def test_reverse_over_reverse_keeps_to_the_slots(slots):
+    """A few sets of slots for each slot; forward over reverse, two sets."""
+    x = np.zeros((64, 64))
+
+    def f(x, n):
+        return np.sum(diffc.fori_loop(0, n, lambda i, x: np.sin(x) + x, x, slots=slots))
+
+    g = diffc.grad(f)
+    twice = diffc.grad(lambda x, n: np.sum(g(x, n) ** 2)).compile(x, 9)
+    assert twice.memory().peak < 6 * (slots + 1) ** 2 * x.nbytes
+    mixed = diffc.jit(lambda x, n: diffc.jvp(lambda x: g(x, n), (x,), (x,))).compile(x, 9)
+    assert mixed.memory().peak < 3 * (slots + 6) * x.nbytes
+
+
 def test_branches_share_an_arena():
     x = np.zeros((64, 64))
 
