@@ -6,6 +6,8 @@ of one of its instructions, is remembered.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import sys
 from types import CodeType, FrameType
@@ -18,6 +20,8 @@ from diffc.ir.graph import Location
 _OURS = tuple(
     os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep for module in (version, np)
 )
+#: what only passes calls on, to cached properties and context managers
+_BETWEEN = tuple(os.path.abspath(module.__file__ or "") for module in (functools, contextlib))
 #: model code that is shipped with diffc and traced as if the user had written it.
 _AS_USER = ("_model.py",)
 _MANY = 1 << 16
@@ -27,11 +31,11 @@ _LOCATIONS: dict[tuple[str, CodeType, int], Location] = {}
 
 
 def is_internal(code: CodeType) -> bool:
-    """Whether the code belongs to diffc or NumPy (or is generated, as by ``contextlib``)."""
+    """Whether the code belongs to diffc or NumPy, is generated, or stands between (functools)."""
     name = code.co_filename
     found = _IS_OURS.get(name)
     if found is None:
-        found = name.startswith(_OURS) or name.startswith("<frozen ")
+        found = name.startswith((*_OURS, "<frozen ")) or os.path.abspath(name) in _BETWEEN
         _IS_OURS[name] = found = found and not name.endswith(_AS_USER)
     return found
 

@@ -329,3 +329,17 @@ def test_nothing_custom_is_left_to_plan():
     assert "custom" not in text.stage("optimize").text
     forward = diffc.jit(lambda x: diffc.jvp(square, (x,), (x,))[1])
     assert "custom" not in forward.stages(X, until="optimize").stage("optimize").text
+
+
+@pytest.mark.parametrize("derivative", [diffc.grad, lambda f: lambda x: diffc.jet(f, (x,), ([x],))])
+def test_a_rule_that_reads_an_array_is_told_at_the_users_line(derivative):
+    scale = np.array([1.0, 2.0, 3.0])
+
+    @diffc.custom_vjp
+    def scaled(x):
+        return np.sum(x * scale)
+
+    scaled.defvjp(lambda x: (scaled(x), x), lambda kept, ct: (ct * scale,))
+    with pytest.raises(UsageError, match="reads the array") as caught:
+        derivative(scaled)(X)
+    assert "test_custom.py:" in str(caught.value)
