@@ -216,14 +216,20 @@ BORDERS = {
 }
 
 
+def steps(graph: Graph, names):
+    """The step of a graph within some borders, the last one outermost; and by hand."""
+    native = by_hand = step_of(graph)
+    for name in names:
+        native, by_hand = BORDERS[name][0](native), BORDERS[name][1](by_hand)
+    return native, by_hand
+
+
 def graphs(graph: Graph, names, arrays) -> tuple[Graph, Graph]:
     """A program with some borders around a graph, the last one outermost; and by hand.
 
     Their inputs are a number and those of the graph, their output a number.
     """
-    native = by_hand = step_of(graph)
-    for name in names:
-        native, by_hand = BORDERS[name][0](native), BORDERS[name][1](by_hand)
+    native, by_hand = steps(graph, names)
     given = [np.float64(0.3), *arrays]
     return traced(native, given), traced(by_hand, given)
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import diffc
 import diffc.ops
 from diffc.ops.declare import Undefined
 from diffc.ops.interpret import evaluate
@@ -244,6 +245,33 @@ def test_taylor_coefficients_are_nested_derivatives(seed, count, names):
     np.testing.assert_allclose(coefficients[0], slope, rtol=1e-7, atol=1e-9)
     scale = max(abs(second), abs(float(slope)))
     np.testing.assert_allclose(2 * coefficients[1], second, rtol=1e-6, atol=1e-8 * scale + 1e-10)
+
+
+@fewer(0.1)
+@given(seeds, st.integers(1, 4), NAMES)
+def test_jacobians_and_hessians_by_unit_vectors(seed, count, names):
+    """Both modes of ``jacobian``, whose unit vectors have supports; the Hessian is theirs too."""
+    graph, arrays = drawn(seed, count)
+    assume(all(x.size <= 40 for x in arrays))
+    native, _ = borders.steps(graph, names)
+
+    def f(s, xs):
+        return np.stack([native(s, xs), native(s - 0.2, xs)])
+
+    s = np.float64(0.3)
+    forward, backward = diffc.jacfwd(f, 1)(s, arrays), diffc.jacrev(f, 1)(s, arrays)
+    for x, y in zip(forward, backward, strict=True):
+        size = np.max(np.abs(y), initial=0, where=np.isfinite(y))
+        np.testing.assert_allclose(x, y, rtol=1e-7, atol=1e-9 * size + 1e-12)
+    whole = diffc.hessian(native, 1)(s, arrays)
+    for i in range(len(arrays)):
+        for j in range(len(arrays)):
+            block, other = whole[i][j], whole[j][i]
+            axes = (*range(arrays[i].ndim, block.ndim), *range(arrays[i].ndim))
+            size = np.max(np.abs(block), initial=0, where=np.isfinite(block))
+            np.testing.assert_allclose(
+                np.transpose(block, axes), other, rtol=1e-6, atol=1e-8 * size + 1e-10
+            )
 
 
 @fewer(0.2)
