@@ -123,6 +123,14 @@ PROGRAMS = {
     "weighted_columns": (diffc.jit(lambda x, w: np.sum(x * w, 0)), normal(500, 300), normal(300)),
     "contraction": (diffc.jit(lambda x, w: np.tanh(x @ w)), normal(64, 1000), normal(1000, 96)),
     "adam": (diffc.jit(adam), *(normal(1000) for _ in range(4))),
+    "transpose": (diffc.jit(lambda x: np.ascontiguousarray(x.T)), normal(512, 512)),
+    "transpose_f64": (diffc.jit(lambda x: x.T * 2), normal(200, 300, dtype="f8")),
+    "running_sum": (diffc.jit(lambda x: np.cumsum(x, 1)), normal(64, 1000)),
+    "running_sum_of_columns": (diffc.jit(lambda x: np.cumsum(x, 0)), normal(200, 100)),
+    "sort": (diffc.jit(lambda x: np.sort(x, 1)), normal(64, 1000)),
+    "argsort": (diffc.jit(lambda x: np.argsort(x, 1)), normal(64, 1000)),
+    "argsort_f64": (diffc.jit(lambda x: np.argsort(x, 1)), normal(64, 1000, dtype="f8")),
+    "roll": (diffc.jit(lambda x: np.roll(x, 1000) * 2), normal(50000)),
 }
 
 
