@@ -350,13 +350,38 @@ class Frame:
         # A run of lanes that starts at a multiple of their count stays within one block of k.
         if inner != 1 or not lanes.is_aligned or atom.divisor % lanes.count:
             return None
-        rest = atom.base - lanes.var
-        if isinstance(rest, IndexExpr):
-            if rest.const % lanes.count or any(c % lanes.count for _, c in rest.terms):
-                return None
-        elif rest % lanes.count:
+        if not _is_multiple(atom.base - lanes.var, lanes.count):
             return None
         return 1 if isinstance(atom, Mod) else 0
+
+    def lane_steps(self, index: Dim) -> tuple[int, ...] | None:
+        """By how much an index in each lane differs from lane 0; None where that is not constant.
+
+        So `i // 2` grows by one every other lane, where vectors start at even `i`.
+        """
+        lanes = self.bound.lanes
+        index = self.resolve(index)
+        assert lanes is not None
+        found = [0] * lanes.count
+        for atom, coef in index.terms if isinstance(index, IndexExpr) else ():
+            steps = self._atom_steps(atom, lanes)
+            if steps is None:
+                return None
+            found = [total + coef * step for total, step in zip(found, steps, strict=True)]
+        return tuple(found)
+
+    def _atom_steps(self, atom: Atom, lanes: Lanes) -> list[int] | None:
+        stride = self.lane_stride(atom)
+        if stride is not None:
+            return [lane * stride for lane in range(lanes.count)]
+        assert isinstance(atom, Quotient)
+        k = atom.divisor
+        if self.lane_stride(atom.base) != 1 or not lanes.is_aligned or lanes.count % k:
+            return None
+        if not _is_multiple(atom.base - lanes.var, k):
+            return None
+        is_floor = isinstance(atom, FloorDiv)
+        return [lane // k if is_floor else lane % k for lane in range(lanes.count)]
 
     def lane_kind(self, *indices: Dim) -> str:
         """The integer type in which indices are computed per lane."""
@@ -471,6 +496,13 @@ class Frame:
 def is_literal(text: str) -> bool:
     """Whether an operand is an integer literal."""
     return text.lstrip("-").isdigit()
+
+
+def _is_multiple(index: Dim, k: int) -> bool:
+    """Whether an index is a multiple of k whatever its variables are."""
+    if not isinstance(index, IndexExpr):
+        return index % k == 0
+    return index.const % k == 0 and all(coef % k == 0 for _, coef in index.terms)
 
 
 def _shift(atom: Quotient) -> int:

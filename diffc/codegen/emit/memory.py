@@ -60,6 +60,7 @@ class Place:
         buffer: The buffer.
         pointer: Address of the element in lane 0.
         stride: Elements from lane to lane; None where only `offsets` say it.
+        steps: Elements from lane 0 to each lane, where the code knows them and they are near.
         offsets: Offsets of the lanes from `start`, with their integer type; known where the stride
             is none of 0, 1 and -1.
         start: Where `offsets` count from.
@@ -69,6 +70,7 @@ class Place:
     buffer: Buffer
     pointer: str
     stride: int | None
+    steps: tuple[int, ...] = ()
     offsets: tuple[str, str] = ("", "")
     start: str = ""
     is_line: bool = False
@@ -104,10 +106,11 @@ class Memory:
             return Place(buffer, frame.pointer(buffer, offset), stride, is_line=is_line)
         kind = frame.lane_kind(offset)
         offsets = kind, frame.lane_dim(offset, kind)
-        if stride is not None and abs(stride) <= PICKED_STRIDE:
+        steps = frame.lane_steps(offset)
+        if steps is not None and max(steps) - min(steps) < PICKED_STRIDE * len(steps):
             pointer = frame.pointer(buffer, offset)
-            return Place(buffer, pointer, stride, offsets, frame.pointers[buffer])
-        return Place(buffer, "", None, offsets, frame.pointers[buffer])
+            return Place(buffer, pointer, stride, steps, offsets, frame.pointers[buffer])
+        return Place(buffer, "", None, (), offsets, frame.pointers[buffer])
 
     def _is_line(self, buffer: Buffer, offset: Dim) -> bool:
         """Whether consecutive lanes are whole lines, if the buffer starts at one."""
@@ -134,11 +137,11 @@ class Memory:
             return Value(self._read_scalar(place, where))
         lanes = self.frame.lanes
         assert lanes is not None
-        if place.stride is None or not (abs(place.stride) == 1 or self._can_pick(place, where)):
-            return Value(self._read_gather(place, where), lanes.count)
-        if abs(place.stride) > 1:
+        if place.stride in (1, -1):
+            return Value(self._read_vector(place, where, size), lanes.count)
+        if place.steps and self._can_pick(place, where):
             return Value(self._read_picked(place, where), lanes.count)
-        return Value(self._read_vector(place, where, size), lanes.count)
+        return Value(self._read_gather(place, where), lanes.count)
 
     def _read_scalar(self, place: Place, where: Condition) -> str:
         fn, buffer = self.frame.fn, place.buffer
@@ -216,32 +219,29 @@ class Memory:
             (kind, "zeroinitializer"),
         )
 
-    def _span(self, stride: int) -> int:
-        """Elements from the first to the last lane that counts."""
+    def _ends(self, place: Place) -> tuple[int, int]:
+        """The least and the greatest step to a lane that counts."""
         lanes = self.frame.lanes
         assert lanes is not None
-        active = lanes.count if lanes.active is None else lanes.active
-        return abs(stride) * (active - 1) + 1
+        steps = place.steps[: lanes.active]
+        return min(steps), max(steps)
 
     def _can_pick(self, place: Place, where: Condition) -> bool:
         """Whether lanes may be picked from whole vectors: none of them is masked by itself."""
         lanes = self.frame.lanes
         assert lanes is not None
-        assert place.stride is not None
         if lanes.mask is not None or where.varying is not None:
             return False
-        return where.uniform is None or prod(place.buffer.shape) >= self._span(place.stride)
+        low, high = self._ends(place)
+        return where.uniform is None or prod(place.buffer.shape) > high - low
 
     def _read_picked(self, place: Place, where: Condition) -> str:
         """Loads everything between the first and the last lane, and picks the lanes."""
-        lanes, fn, buffer, stride = self.frame.lanes, self.frame.fn, place.buffer, place.stride
+        lanes, fn, buffer = self.frame.lanes, self.frame.fn, place.buffer
         assert lanes is not None
-        assert stride is not None
-        span, scalar = self._span(stride), LLVM_TYPES[buffer.dtype]
-        active = lanes.count if lanes.active is None else lanes.active
-        pointer = place.pointer
-        if stride < 0:
-            pointer = self.frame.step(pointer, scalar, str(1 - span))
+        (low, high), scalar = self._ends(place), LLVM_TYPES[buffer.dtype]
+        span = high - low + 1
+        pointer = self.frame.step(place.pointer, scalar, str(low))
         if where.uniform is not None:
             start = self.frame.pointers[buffer]
             pointer = fn.value(f"select i1 {where.uniform}, ptr {pointer}, ptr {start}")
@@ -249,8 +249,8 @@ class Memory:
         bits = ", ".join(f"i1 {int(lane < span)}" for lane in range(count))
         mask = None if span == count else f"<{bits}>"
         text = self._load_lanes(scalar, count, pointer, mask, ITEM_BYTES[buffer.dtype])
-        first = 0 if stride > 0 else span - 1
-        picks = [first + stride * min(lane, active - 1) for lane in range(lanes.count)]
+        steps = place.steps[: lanes.active]
+        picks = [steps[min(lane, len(steps) - 1)] - low for lane in range(lanes.count)]
         if count == 1:
             text = fn.broadcast(text, scalar, lanes.count)
         else:
@@ -426,7 +426,7 @@ class Memory:
         total = frame.lane_dim(offset, kind)
         if varying:
             total = fn.value(f"add {vector_type(kind, lanes.count)} {total}, {varying}")
-        return Place(buffer, "", None, (kind, total), start), inside
+        return Place(buffer, "", None, (), (kind, total), start), inside
 
     def _moved(self, buffer: Buffer, start: str, depth: int, number: str, weight: int) -> str:
         """A start moved by a computed index."""
