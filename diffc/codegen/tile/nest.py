@@ -39,6 +39,7 @@ from diffc.codegen.targets import Target
 from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
 from diffc.codegen.tile.contract import tile_contractions
+from diffc.codegen.tile.jam import jam
 from diffc.codegen.tile.ranges import by_ranges
 from diffc.codegen.tile.turn import turned
 from diffc.ir.index import Dim, Var
@@ -83,7 +84,12 @@ class _Tiler:
 
     def statement(self, stmt: Stmt) -> tuple[Stmt, ...]:
         if isinstance(stmt, For):
-            return (replace(stmt, body=self.body(stmt.body)),)
+            pairs = jam(stmt, self.target)
+            if pairs is None:
+                return (replace(stmt, body=self.body(stmt.body)),)
+            self.scratch.extend(pairs.scratch)
+            loop = replace(pairs.loop, body=self.body(pairs.loop.body))
+            return loop, *self.body(pairs.last)
         if isinstance(stmt, Par) and stmt.how is None and not is_tiled(stmt):
             is_map = all(isinstance(inner, Store) for inner in stmt.body)
             pieces = by_ranges(stmt) if is_map else (stmt,)
