@@ -25,6 +25,7 @@ from diffc.optimize.regions import (
     unused_in_regions,
 )
 from diffc.optimize.shifts import sum_of_shifts
+from diffc.optimize.sorted import sort_of_argsort
 from diffc.optimize.spread import spread_of_contract
 from diffc.optimize.trips import contract_after_scan, contract_before_scan
 from diffc.optimize.turned import transpose_of_contract
@@ -84,6 +85,9 @@ GRAPH_RULES: dict[str, GraphRule] = {
         transpose_of_contract,
         "transpose",
         why="gradients by operands that are turned around: keys, weights",
+    ),
+    "sort_of_argsort": _rule(
+        sort_of_argsort, "sort", why="sorted values whose derivative asks where they come from"
     ),
     "mask_of_maximum": _rule(
         mask_of_maximum,
