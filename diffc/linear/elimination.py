@@ -1,4 +1,4 @@
-"""Gaussian elimination and substitution on traced matrices: loops over columns.
+"""Gaussian elimination and substitution on traced matrices: loops over columns, if not small.
 
 Plain values: nothing here is meant to be differentiated, ``solve`` and ``functions`` say the
 derivatives. A singular matrix gives inf or nan, as LAPACK leaves them.
@@ -6,11 +6,13 @@ derivatives. A singular matrix gives inf or nan, as LAPACK leaves them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
 
 from diffc.control import fori_loop
+from diffc.linear.unrolled import SMALL, Unrolled
 from diffc.trace import emit
 from diffc.trace.namespace import stand_in
 
@@ -35,12 +37,41 @@ def rows_at(a: Any, order: Any) -> Any:
     return found
 
 
-def factor(a: Any) -> tuple[Any, Any]:
-    """``a[order] = L U`` with the greatest pivot of each column (Doolittle, right-looking).
+def factor(a: Any) -> Unrolled | Looped:
+    """``L U`` of a matrix with its rows in another order, the greatest pivots first."""
+    return Unrolled(a) if 0 < a.shape[0] <= SMALL else Looped(*_loop(a))
 
-    Returns:
-        L (below the diagonal, ones on it) and U in one matrix, and the order of the rows.
-    """
+
+@dataclass(frozen=True, slots=True)
+class Looped:
+    """``a[order] = L U``: L (below the diagonal, ones on it) and U in one matrix."""
+
+    lu: Any
+    order: Any
+
+    def solve(self, b: Any) -> Any:
+        """Solves ``a x = b``; `b` has a column for each system."""
+        y = substitute(self.lu, rows_at(b, self.order), lower=True, unit=True)
+        return substitute(self.lu, y, lower=False)
+
+    def solve_transposed(self, b: Any) -> Any:
+        """Solves ``a.T x = b``."""
+        y = substitute(self.lu.T, b, lower=True)
+        y = substitute(self.lu.T, y, lower=False, unit=True)
+        return rows_at(y, np.argsort(self.order))
+
+    def diagonal(self) -> Any:
+        """The diagonal of U."""
+        return np.diagonal(self.lu)
+
+    def flips(self) -> Any:
+        """A number that is odd as the order is: how many pairs are the wrong way round."""
+        wrong = np.triu(self.order[:, None] > self.order[None, :], 1)
+        return np.sum(wrong.astype(numpy.int64))
+
+
+def _loop(a: Any) -> tuple[Any, Any]:
+    """The factors, column by column (Doolittle, right-looking), and the order of the rows."""
     n = a.shape[0]
     places = np.arange(n)
 
@@ -85,19 +116,6 @@ def substitute(a: Any, b: Any, lower: bool, unit: bool = False) -> Any:
         return np.where((places == k)[:, None], x[None, :], reduced)
 
     return fori_loop(0, n, step, b)
-
-
-def solve_factored(lu: Any, order: Any, b: Any) -> Any:
-    """Solves ``a x = b`` from what :func:`factor` gave."""
-    y = substitute(lu, rows_at(b, order), lower=True, unit=True)
-    return substitute(lu, y, lower=False)
-
-
-def solve_transposed(lu: Any, order: Any, b: Any) -> Any:
-    """Solves ``a.T x = b`` from what :func:`factor` gave."""
-    y = substitute(lu.T, b, lower=True)
-    y = substitute(lu.T, y, lower=False, unit=True)
-    return rows_at(y, np.argsort(order))
 
 
 def cholesky_factor(a: Any) -> Any:

@@ -1,8 +1,8 @@
 """``np.linalg`` on traced arrays: solve, inv, det, slogdet, cholesky; and triangular systems.
 
-Values come from elimination in native loops, derivatives from linear systems again. All take stacks
-of matrices. A singular matrix, or one that is not positive definite, gives inf or nan, where NumPy
-raises ``LinAlgError``.
+Values come from elimination, in native loops or, of small matrices, number by number; derivatives
+from linear systems again. All take stacks of matrices. A singular matrix, or one that is not
+positive definite, gives inf or nan, where NumPy raises ``LinAlgError``.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def _solve(a: Any, b: Any) -> Any:
     if b.shape[0] == 0 or b.shape[1] == 0:
         return b
     (plain,) = emit("stop_gradient", a)
-    lu, order = elimination.factor(plain)
+    factors = elimination.factor(plain)
     return linear_solve(
         lambda x: a @ x,
         b,
-        lambda _, r: elimination.solve_factored(lu, order, r),
-        transpose_solve=lambda _, r: elimination.solve_transposed(lu, order, r),
+        lambda _, r: factors.solve(r),
+        transpose_solve=lambda _, r: factors.solve_transposed(r),
     )
 
 
@@ -110,11 +110,9 @@ def _diagonal(a: Any) -> tuple[Any, Any]:
     """Numbers whose product is the determinant but for a sign, and that sign."""
     if a.shape[0] == 0:
         return np.ones(0, a.dtype), np.ones((), a.dtype)
-    lu, order = elimination.factor(a)
-    # The parity of a permutation is that of the pairs in the wrong order.
-    wrong = np.triu(order[:, None] > order[None, :], 1)
-    flips = np.sum(wrong.astype(numpy.int64)) % 2
-    return np.diagonal(lu), (1 - 2 * flips).astype(a.dtype)
+    factors = elimination.factor(a)
+    sign = 1 - 2 * (factors.flips() % 2)
+    return factors.diagonal(), np.asarray(sign).astype(a.dtype)
 
 
 _SLOGDET = CustomJvp(_determinant)

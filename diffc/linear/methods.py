@@ -13,7 +13,7 @@ import numpy
 
 from diffc import tree
 from diffc.control import while_loop
-from diffc.linear.elimination import factor, solve_factored
+from diffc.linear.elimination import factor
 from diffc.trace.namespace import stand_in
 from diffc.vectorized import Vectorized
 
@@ -53,8 +53,7 @@ def dense(matvec: Function, b: Any) -> Any:
     flat, back = ravel(b)
     if flat.shape[0] == 0:
         return b
-    lu, order = factor(matrix_of(matvec, b))
-    return back(solve_factored(lu, order, flat[:, None])[:, 0])
+    return back(factor(matrix_of(matvec, b)).solve(flat[:, None])[:, 0])
 
 
 def _default_tol(dtype: Any) -> float:

@@ -234,10 +234,13 @@ def _parts(expr: n.Expr) -> tuple[n.Expr, ...]:
 def _free(expr: n.Expr) -> tuple[Var, ...]:
     """The variables that an expression depends on, by name."""
     found: set[Var] = set()
-    stack = [expr]
+    stack, seen = [expr], {expr}
     while stack:
         current = stack.pop()
-        stack.extend(_parts(current))
+        for part in _parts(current):
+            if part not in seen:
+                seen.add(part)
+                stack.append(part)
         dims: tuple[object, ...] = ()
         match current:
             case n.Load() | n.GatherLoad():

@@ -5,9 +5,11 @@ import pytest
 
 import diffc
 from diffc.codegen.loops.interpret import run
+from diffc.codegen.loops.nodes import Apply, Buffer, Kernel, Load, Par, Store
 from diffc.codegen.loops.text import parse_kernel, print_kernel
 from diffc.codegen.targets import X86_AVX2
 from diffc.errors import UsageError
+from diffc.ir.index import Var
 
 DENSE = """\
 kernel @dense(x: in f32[64,10], w: in f32[10,5], b: in f32[5], out: out f32[64,5]) {
@@ -110,3 +112,15 @@ def test_a_sweep_has_its_meaning():
     run(kernel, dict(zip(kernel.params, (x, out), strict=True)), X86_AVX2)
     e = np.exp(x - x.max(1, keepdims=True))
     np.testing.assert_allclose(out, e / e.sum(1, keepdims=True), rtol=1e-6)
+
+
+def test_parts_that_are_shared_many_times_over_are_read_once():
+    """As a tree, the expression has 2**80 parts."""
+    x, i = Buffer("x", "f32", (4,), "in"), Var("i", 4)
+    value = Load(x, (i,))
+    for _ in range(80):
+        value = Apply("f32", "add", (value, value))
+    out = Buffer("out", "f32", (4,), "out")
+    kernel = Kernel("doubled", (x, out), (), (Par((i,), (Store(out, (i,), value),)),))
+    text = print_kernel(kernel)
+    assert print_kernel(parse_kernel(text)) == text
