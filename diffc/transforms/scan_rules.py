@@ -30,7 +30,7 @@ from diffc.transforms.forward import (
     linearize,
     plain,
 )
-from diffc.transforms.regions import spread
+from diffc.transforms.regions import is_zero, spread
 from diffc.transforms.residuals import minimized
 from diffc.transforms.rules import Tangent
 from diffc.transforms.stores import added
@@ -305,7 +305,11 @@ def _scan_transpose(
         values = [next(results) for _ in group]
         masks = {i: next(results) for i in group if i in have}
         found.update({i: Tangent(x, masks.get(i)) for i, x in zip(group, values, strict=True)})
-    return {i: ct for i, ct in found.items() if linear[i]}
+    length = eqn.params["length"]
+    runs = isinstance(length, int) and length > 0  # else a carry's cotangent may be the given one
+    absent = {i for i, n in order.items() if is_zero(turned.graph.outputs[n])}
+    absent -= set() if runs else set(carry_at)
+    return {i: ct for i, ct in found.items() if linear[i] and i not in absent}
 
 
 def _masks(tangents: Sequence[Tangent], have: Sequence[bool]) -> list[Operand]:

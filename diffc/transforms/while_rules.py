@@ -41,6 +41,7 @@ from diffc.transforms.forward import (
     linearize,
     plain,
 )
+from diffc.transforms.regions import is_zero
 from diffc.transforms.rules import Tangent
 from diffc.transforms.scan_rules import permuted
 from diffc.transforms.stores import added
@@ -224,7 +225,13 @@ def _while_transpose(
         found = reversed_steps(builder, loop, _kept(builder, loop), step.undo, more, start)
     back = step.split(found)
     positions = [tests + i for i in (*fixed, *moving)]
-    return {i: ct for i, ct in zip(positions, back, strict=True) if operands[i] is None}
+    absent = {i for i, x in zip(positions, step.turned.graph.outputs, strict=False) if is_zero(x)}
+    absent &= {tests + i for i in fixed}  # a loop of no trips gives a carry's back
+    return {
+        i: ct
+        for i, ct in zip(positions, back, strict=True)
+        if operands[i] is None and i not in absent
+    }
 
 
 @dataclass(frozen=True, slots=True)

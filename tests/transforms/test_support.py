@@ -172,6 +172,45 @@ def test_regions_do_not_end_a_support(drawn):
     verify(drawn)
 
 
+# --- second derivatives -----------------------------------------------------------------------
+
+DOT, OTHER = np.random.default_rng(0).standard_normal((2, 6))
+
+
+def second_derivatives(f, is_safe):
+    """Along ``DOT``, in all four orders of the modes; None where there is none."""
+    graph, hidden = graph_of(f, is_safe)
+    on, given = [True, *(False for _ in hidden), False], [X, *hidden]
+    backward, forward = vjp(graph, on[:-1]), jvp(graph, on[:-1])
+    if not any(backward.active_outputs):
+        return
+    for first, middle, last in (
+        (backward, np.float64(1), DOT),
+        (forward, DOT, OTHER),
+    ):
+        made = jvp(first.graph, on)
+        yield evaluate(made.graph, [*given, middle, last])[-1] if made.active_outputs[-1] else None
+    for first, middle, last in (
+        (backward, np.float64(1), DOT),
+        (forward, DOT, np.float64(1)),
+    ):
+        made = vjp(first.graph, on, [False, True])
+        yield evaluate(made.graph, [*given, middle, last])[-1] if made.active_outputs[-1] else None
+
+
+@given(programs(sorted(BORDERS)))
+def test_second_derivatives_are_those_of_the_safe_version(drawn):
+    f, *_ = drawn
+    with np.errstate(all="ignore"):
+        pairs = list(zip(second_derivatives(f, False), second_derivatives(f, True), strict=True))
+    for found, expected in pairs:
+        zero = np.zeros(6)
+        wanted = zero if expected is None else expected
+        assert np.isfinite(wanted).all()
+        got = np.zeros_like(wanted) if found is None else found
+        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-9)
+
+
 # --- blocks that are outlined -----------------------------------------------------------------
 
 MASK = np.array([True, True, True, False, False])
