@@ -58,7 +58,7 @@ def _shifted(x: GraphTerm, axis: int, by: int, fill: Any) -> GraphTerm:
     ahead = tuple(by if k == axis else dim for k, dim in enumerate(shape))
     none, ones = (0,) * len(shape), (1,) * len(shape)
     stop = tuple(dim - by if k == axis else dim for k, dim in enumerate(shape))
-    start = GraphTerm(x.builder, literal(fill, x.aval.with_shape(ahead)))
+    start = x.wrap(literal(fill, x.aval.with_shape(ahead)))
     return start.call("concat", x.call("slice", start=none, stop=stop, step=ones), axis=axis)
 
 
