@@ -69,3 +69,18 @@ def test_threads_give_the_same_bits(shape, axis):
         with use_threads(count):
             found.append(f(x).tobytes())
     assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_taylor_coefficients(function):
+    """Along a line, the derivatives that jet gives are those of jvp of jvp."""
+    x, along = draw((9,)), np.random.default_rng(3).standard_normal(9)
+
+    def first(t):
+        return diffc.jvp(lambda t: function(x + t * along), (t,), (1.0,))[1]
+
+    value, (slope, bend) = diffc.jet(function, (x,), ((along, np.zeros(9)),))
+    np.testing.assert_allclose(value, function(x), rtol=1e-12)
+    np.testing.assert_allclose(slope, first(0.0), rtol=1e-10, atol=1e-12)
+    second = diffc.jvp(first, (0.0,), (1.0,))[1]
+    np.testing.assert_allclose(bend, second, rtol=1e-9, atol=1e-10)
