@@ -49,6 +49,7 @@ class Costs:
         write: A line of the result beyond the first cache.
         write_jump: Going from one run of the result to the next there.
         spill: Writing a line of the result to memory.
+        spill_jump: Going from one run of the result to the next there.
         overlap: Of the loads and of the arithmetic, the share of the shorter that the longer does
             not hide.
         stall: The same of loads that lie far off and apart.
@@ -91,6 +92,7 @@ class Costs:
     write: float = 0.55
     write_jump: float = 0.57
     spill: float = 9.9
+    spill_jump: float = 30.0
     overlap: float = 0.073
     stall: float = 0.2
     first: float = 0.68

@@ -226,7 +226,7 @@ class Price:
         hidden = min(shorter, stalls)
         cycles = max(arithmetic, lines) + figures.overlap * (shorter - hidden)
         cycles += figures.stall * hidden
-        cycles += self._stores(how, rows)
+        cycles += self._stores(how, rows) + self._spilled_runs(how)
         if blocks > 1:
             kept = problem.rows * problem.columns * ITEM_BYTES[accumulator(problem.dtype)]
             cycles += (blocks - 1) * self._lines(self._levels(kept), 2 * kept / LINE)
@@ -361,6 +361,13 @@ class Price:
         memory = self.home[1]
         each = figures.write_jump + lines * figures.write + memory * lines * figures.spill
         return beyond(self.out_bytes + 0.5 * self.first, self.first) * runs * each
+
+    def _spilled_runs(self, how: Tile) -> float:
+        """Runs of a result that goes to memory, which nothing hides."""
+        problem = self.problem
+        tiles = max(1.0, self.vectors / min(how.vectors, self.vectors))
+        memory = beyond(self.out_bytes, self.third)
+        return memory * problem.rows * tiles * self.figures.spill_jump
 
     def _usable(self, stride: int, nbytes: float, steps: float) -> tuple[float, float]:
         """Shares of the first and the second cache."""

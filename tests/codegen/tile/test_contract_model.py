@@ -118,6 +118,14 @@ def test_a_vector_times_a_large_matrix_keeps_many_sums():
     assert tile.vectors >= 4
 
 
+def test_results_that_go_to_memory_are_written_in_long_runs():
+    tile = choose(plain(622, 1755, 25), X86_AVX512).tile
+    assert tile.vectors >= 5
+    price = Price(plain(622, 1755, 25), X86_AVX512)
+    tall = Tile(20, 1, 16, 1)
+    assert price.register(tall) > price.register(Tile(2, 10, 16, 1))
+
+
 def test_half_vectors_stand_alone():
     kernel = einsum("mk,kn->mn", {"m": 30, "k": 40, "n": 24})
     c = contraction(tiled_as(kernel, X86_AVX512, narrow=True, vectors=2).body[0])
