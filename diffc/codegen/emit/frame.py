@@ -19,13 +19,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from diffc.codegen.emit.text import LLVM_TYPES, FunctionText, constant, vector_type
 from diffc.codegen.loops.nodes import Buffer
 from diffc.codegen.targets import Target
-from diffc.ir.index import Atom, Dim, FloorDiv, Mod, Quotient, Var, bounds, free, substitute
+from diffc.ir.index import (
+    Atom,
+    Dim,
+    FloorDiv,
+    Mod,
+    Quotient,
+    Var,
+    bounds,
+    evaluate,
+    free,
+    substitute,
+)
 from diffc.ir.index import Expr as IndexExpr
 
-__all__ = ["INDEX_LIMIT", "Frame", "Lanes", "Level", "Value"]
+__all__ = ["INDEX_LIMIT", "Frame", "Lanes", "Level", "Value", "is_literal"]
 
 INDEX_LIMIT = 2**30
 
@@ -357,7 +370,8 @@ class Frame:
     def lane_steps(self, index: Dim) -> tuple[int, ...] | None:
         """By how much an index in each lane differs from lane 0; None where that is not constant.
 
-        So `i // 2` grows by one every other lane, where vectors start at even `i`.
+        So `i // 2` grows by one every other lane, where vectors start at even `i`, and `i % 3` has
+        a pattern of its own in a vector that starts at a known `i`.
         """
         lanes = self.bound.lanes
         index = self.resolve(index)
@@ -375,6 +389,9 @@ class Frame:
         if stride is not None:
             return [lane * stride for lane in range(lanes.count)]
         assert isinstance(atom, Quotient)
+        if is_literal(lanes.base) and free(atom) == {lanes.var}:
+            found = evaluate(atom, {lanes.var: int(lanes.base) + np.arange(lanes.count)})
+            return (found - found[0]).tolist()  # type: ignore[no-any-return]  # a list of ints
         k = atom.divisor
         if self.lane_stride(atom.base) != 1 or not lanes.is_aligned or lanes.count % k:
             return None

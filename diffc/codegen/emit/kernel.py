@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 
 from diffc.codegen.emit.contract import write_contraction
@@ -189,7 +190,8 @@ class KernelWriter:
         plain = len(stmt.vars) - (isinstance(stmt.how, Vector) and self.frame.lanes is None)
         split = stmt.split
         if split is None:
-            self._nest(stmt, 0, plain, stores)
+            with self._lanes_first(stmt, plain) as rest:
+                self._nest(rest, 0, plain, stores)
         elif split.over == "points":
             extents = tuple(map(extent_of, stmt.vars[: split.count]))
             with part_of_nest(self, stmt, prod(extents)) as part:
@@ -204,12 +206,35 @@ class KernelWriter:
         """Writes a part whose units are points of the first variables of a nest."""
         stores, frame = stored(stmt.body), self.frame
         flat = stmt.vars[0] if len(extents) == 1 else self.fresh_var(prod(extents))
-        with frame.level(stores=stores), frame.fn.loop(part.end, start=part.begin) as loop:
+        with (
+            self._lanes_first(stmt, plain) as rest,
+            frame.level(stores=stores),
+            frame.fn.loop(part.end, start=part.begin) as loop,
+        ):
             frame.bind(flat, loop.index)
             if len(extents) > 1:
                 for var, index in zip(stmt.vars, unravel(flat, extents), strict=False):
                     frame.alias(var, index)
-            self._nest(stmt, len(extents), plain, stores)
+            self._nest(rest, len(extents), plain, stores)
+
+    @contextmanager
+    def _lanes_first(self, stmt: Par, plain: int) -> Iterator[Par]:
+        """What is left of a nest whose points along the vector variable are one vector.
+
+        That is bound before the loops, so that what depends on nothing else is computed once.
+        """
+        if not 0 < plain < len(stmt.vars):
+            yield stmt
+            return
+        var = stmt.vars[-1]
+        assert stmt.how is not None
+        extent, lanes = extent_of(var), stmt.how.lanes
+        if extent > lanes:
+            yield stmt
+            return
+        with self.frame.level():
+            self._bind_chunk(var, "0", lanes if extent == lanes else round_up(extent), extent)
+            yield replace(stmt, vars=stmt.vars[:-1])
 
     def strips(self, stmt: Par, plain: int, part: Part) -> None:
         """Writes a part whose units are vectors of the last variable of a nest."""
@@ -300,12 +325,15 @@ class KernelWriter:
         return fn.value(f"icmp ult {wide} {points}, {constant(extent, kind, lanes)}")
 
     def _chunk(self, stmt: Par, var: Var, base: str, lanes: int, active: int) -> None:
+        self._bind_chunk(var, base, lanes, active)
+        self.body(stmt.body)
+
+    def _bind_chunk(self, var: Var, base: str, lanes: int, active: int) -> None:
         if lanes == 1:
             self.frame.bind(var, base)
         else:
             prefix = None if active == lanes else active
             self.frame.bind_lanes(Lanes(var, base, lanes, active=prefix, is_aligned=True))
-        self.body(stmt.body)
 
     def _for(self, stmt: For) -> None:
         if extent_of(stmt.var) == 0:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING
 
 from diffc.codegen.emit.folds import Fold, State
@@ -27,10 +27,10 @@ from diffc.codegen.emit.numbering import is_long
 from diffc.codegen.emit.registers import register, slice_lanes
 from diffc.codegen.emit.scalars import Ops
 from diffc.codegen.emit.text import FunctionText
-from diffc.codegen.loops.nodes import Buffer, Contract, Expr, Reduce, Store
-from diffc.codegen.loops.walk import varying
+from diffc.codegen.loops.nodes import Buffer, Contract, Expr, Load, Reduce, Store
+from diffc.codegen.loops.walk import expressions, varying
 from diffc.codegen.targets import ITEM_BYTES, Target
-from diffc.ir.index import Dim, Var, ravel, unravel
+from diffc.ir.index import Dim, Var, coefficient, ravel, unravel
 
 if TYPE_CHECKING:
     from diffc.codegen.emit.kernel import KernelWriter
@@ -39,6 +39,8 @@ __all__ = ["partial_results", "write_contract", "write_sweep"]
 
 UNROLLED_TREE = 16
 UNROLLED_TERMS = 4
+# All vectors of a loop that runs over a whole period have at most so many nodes of expressions.
+PERIOD_NODES = 200
 
 States = list[State]
 Arrays = Sequence[tuple[str, str]]
@@ -162,7 +164,8 @@ class _Job:
         """Makes the variables indices of the flat one."""
         if len(self.vars) > 1:
             extents = tuple(_extent(var) for var in self.vars)
-            for var, index in zip(self.vars, unravel(flat, extents), strict=True):
+            whole = self.writer.frame.resolve(flat)
+            for var, index in zip(self.vars, unravel(whole, extents), strict=True):
                 self.writer.frame.alias(var, index)
 
     @property
@@ -257,9 +260,11 @@ class _Job:
             [fold.identity(ops)] * count for fold, count in zip(self.folds, parts, strict=True)
         ]
         copies = max(parts)
-        steps, at = self.total // (copies * lanes), 0
+        trip = copies * lanes
+        trips = self._trips_of_period(trip, lanes)
+        steps, at = self.total // (trip * trips), 0
         if steps > 1:
-            at = steps * copies * lanes
+            at = steps * trip * trips
             carried = [
                 pair
                 for fold, states in zip(self.folds, partials, strict=True)
@@ -268,12 +273,18 @@ class _Job:
             ]
             with (
                 frame.level(stores=self.written),
-                frame.fn.loop(at, carried, step=copies * lanes) as loop,
+                frame.fn.loop(at, carried, step=trip * trips) as loop,
             ):
                 partials = self._dealt(loop.carried, parts)
-                for copy in range(copies):
-                    base = frame.plus(loop.index, str(copy * lanes))
-                    self._deal_vector(ops, flat, base, lanes, copy, partials)
+                block = self.writer.fresh_var(steps)
+                if trips > 1:
+                    frame.bind(block, frame.fn.value(f"udiv i64 {loop.index}, {trip * trips}"))
+                for copy in range(copies * trips):
+                    if trips > 1:
+                        first, base = trip * trips * block, str(copy * lanes)
+                    else:
+                        first, base = 0, frame.plus(loop.index, str(copy * lanes))
+                    self._deal_vector(ops, flat, base, lanes, copy, partials, first)
                 loop.next = [x for states in partials for state in states for x in state]
         for copy in range(-(-(self.total - at) // lanes)):
             active = min(lanes, self.total - at - copy * lanes)
@@ -335,12 +346,35 @@ class _Job:
         for (arrays, number), state in zip(pairs, after, strict=True):
             _write(ops.fn, arrays, number, state)
 
+    def _trips_of_period(self, trip: int, lanes: int) -> int:
+        """Trips after which the last variable is back at 0, where that is worth a longer loop.
+
+        Then what moves along it alone lies at known places: it is shuffled, not gathered.
+        """
+        if lanes == 1 or len(self.vars) < 2:
+            return 1
+        *_, outer, last = self.vars
+        trips = _extent(last) // gcd(_extent(last), trip)
+        many = trip // lanes * trips * len(expressions(self._roots()))
+        if trips == 1 or many > PERIOD_NODES:
+            return 1
+        loads = [expr for expr in varying(self._roots(), (last,)) if isinstance(expr, Load)]
+        offsets = [ravel(load.indices, load.buffer.shape) for load in loads]
+        return trips if any(coefficient(offset, outer) == 0 for offset in offsets) else 1
+
     def _deal_vector(
-        self, ops: Ops, flat: Var, base: str, active: int, copy: int, partials: list[States]
+        self,
+        ops: Ops,
+        flat: Var,
+        base: str,
+        active: int,
+        copy: int,
+        partials: list[States],
+        first: Dim = 0,
     ) -> None:
         """Folds vector `copy` of a trip into the partial results of each fold."""
         before = [states[copy % len(states)] for states in partials]
-        after = self._dealt_vector(ops, flat, base, active, lambda: before)
+        after = self._dealt_vector(ops, flat, base, active, lambda: before, first)
         for states, state in zip(partials, after, strict=True):
             states[copy % len(states)] = state
 
@@ -358,9 +392,18 @@ class _Job:
         return max(1, target.vector_bytes // max(map(_width_of, nodes)))
 
     def _dealt_vector(
-        self, ops: Ops, flat: Var, base: str, active: int, before: Callable[[], States]
+        self,
+        ops: Ops,
+        flat: Var,
+        base: str,
+        active: int,
+        before: Callable[[], States],
+        first: Dim = 0,
     ) -> States:
-        """Folds the values at base … base + active - 1 into the partial results of one vector."""
+        """Folds the values at base … base + active - 1 into the partial results of one vector.
+
+        Given `first`, they are those that lie so far behind it.
+        """
         frame = self.writer.frame
         lanes = ops.lanes
         following: States = []
@@ -369,7 +412,10 @@ class _Job:
                 frame.bind(flat, base)
             else:
                 prefix = None if active == lanes else active
-                frame.bind_lanes(Lanes(flat, base, lanes, active=prefix, is_aligned=True))
+                lane = flat if isinstance(first, int) else self.writer.fresh_var(int(base) + lanes)
+                frame.bind_lanes(Lanes(lane, base, lanes, active=prefix, is_aligned=True))
+                if lane is not flat:
+                    frame.alias(flat, first + lane)
             self.unflatten(flat)
             values = self.values()
             for fold, state, value in zip(self.folds, before(), values, strict=True):

@@ -8,7 +8,7 @@ decide: vectors go where memory is contiguous.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from diffc.codegen.loops.contraction import is_tiled
@@ -41,6 +41,7 @@ from diffc.codegen.tile.collapse import collapse, drop_units
 from diffc.codegen.tile.contract import tile_contractions
 from diffc.codegen.tile.jam import jam
 from diffc.codegen.tile.ranges import by_ranges
+from diffc.codegen.tile.short_rows import side_by_side
 from diffc.codegen.tile.turn import turned
 from diffc.ir.index import Dim, Var
 
@@ -82,46 +83,58 @@ class _Tiler:
     def body(self, body: Sequence[Stmt]) -> tuple[Stmt, ...]:
         return tuple(made for stmt in body for made in self.statement(stmt))
 
-    def statement(self, stmt: Stmt) -> tuple[Stmt, ...]:
+    def statement(self, stmt: Stmt) -> Iterator[Stmt]:
         if isinstance(stmt, For):
             pairs = jam(stmt, self.target)
             if pairs is None:
-                return (replace(stmt, body=self.body(stmt.body)),)
-            self.scratch.extend(pairs.scratch)
-            loop = replace(pairs.loop, body=self.body(pairs.loop.body))
-            return loop, *self.body(pairs.last)
-        if isinstance(stmt, Par) and stmt.how is None and not is_tiled(stmt):
+                yield replace(stmt, body=self.body(stmt.body))
+            else:
+                self.scratch.extend(pairs.scratch)
+                yield replace(pairs.loop, body=self.body(pairs.loop.body))
+                yield from self.body(pairs.last)
+        elif isinstance(stmt, Par) and stmt.how is None and not is_tiled(stmt):
             is_map = all(isinstance(inner, Store) for inner in stmt.body)
-            pieces = by_ranges(stmt) if is_map else (stmt,)
-            return tuple(map(self.par, pieces))
-        return (stmt,)
+            for piece in by_ranges(stmt) if is_map else (stmt,):
+                yield from self.par(piece)
+        else:
+            yield stmt
 
-    def par(self, par: Par) -> Stmt:
+    def par(self, par: Par) -> Iterator[Stmt]:
         if any(var.extent == 0 for var in par.vars):
-            return par
+            yield par
+            return
         par = drop_units(par)
         is_map = all(isinstance(stmt, Store) for stmt in par.body)
         if is_map:
             par = collapse(par)
         inner = [stmt for stmt in statements(par.body) if isinstance(stmt, Par)]
         if not par.vars or any(is_tiled(stmt) for stmt in inner):
-            return replace(par, body=self.body(par.body))
+            yield replace(par, body=self.body(par.body))
+            return
         blocks = turned(par, self.target) if is_map else None
         if blocks is not None:
             self.scratch.extend(blocks[1])
-            return blocks[0]
+            yield blocks[0]
+            return
         accesses = Accesses.of(par)
         least = max(1, self.target.vector_bytes // widest(par.body))
         best = max(par.vars, key=lambda var: _worth(accesses, var, par.vars, least))
         if not accesses.allow_vectors(best) or not _prefers_points(par, best, accesses, least):
-            return replace(par, body=self.body(par.body))
+            yield replace(par, body=self.body(par.body))
+            return
         least = max(1, self.target.vector_bytes // widest(par.body, best))
+        rows = side_by_side(par, best, accesses, least)
+        if rows is not None:
+            yield rows[0]
+            if rows[1] is not None:
+                yield from self.par(rows[1])
+            return
         lanes = _lanes(par, best, self.target)
         others = tuple(var for var in par.vars if var is not best)
         while lanes > least and accesses.score(best, lanes) < accesses.score(best, least):
             lanes //= 2  # rows that are shorter than several registers
         body = self.private(par.body, accesses.shared(best), best, lanes)
-        return replace(par, vars=(*others, best), body=body, how=Vector(lanes))
+        yield replace(par, vars=(*others, best), body=body, how=Vector(lanes))
 
     def private(
         self, body: Sequence[Stmt], shared: Sequence[Buffer], var: Var, lanes: int
