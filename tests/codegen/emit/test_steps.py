@@ -10,11 +10,11 @@ from diffc.ir.index import Var
 from tests.codegen.emit.kernels import HOST, apply, buffer, check, const, samples
 
 
-def steps_of(index, var: Var, lanes: int, *, is_aligned: bool = True):
+def steps_of(index, var: Var, lanes: int, *, base: str = "%base", is_aligned: bool = True):
     fn = ModuleText().function("f", "void", [])
     frame = Frame(fn, HOST, {})
     with frame.level():
-        frame.bind_lanes(Lanes(var, "0", lanes, is_aligned=is_aligned))
+        frame.bind_lanes(Lanes(var, base, lanes, is_aligned=is_aligned))
         return frame.lane_steps(index)
 
 
@@ -26,6 +26,13 @@ def test_steps_are_known_where_vectors_start_at_multiples() -> None:
     assert steps_of((i + 1) // 2, i, 8) is None
     assert steps_of(i // 3, i, 8) is None
     assert steps_of(i // 2, i, 8, is_aligned=False) is None
+
+
+def test_steps_are_known_where_the_first_lane_is() -> None:
+    i, j = Var("i", 96), Var("j", 5)
+    assert steps_of((i + 1) // 2 - i % 3, i, 4, base="0") == (0, 0, -1, 2)
+    assert steps_of(i % 3, i, 4, base="4", is_aligned=False) == (0, 1, -1, 0)
+    assert steps_of((i + j) // 2, i, 4, base="0") is None
 
 
 @pytest.mark.parametrize("n", [1, 7, 16, 33, 100])
