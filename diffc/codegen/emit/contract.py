@@ -292,7 +292,8 @@ class _Job:
 
     def _columns(self, lhs: str, rhs: str) -> None:
         if self._is_shared("columns"):
-            tiles = sum(span.count for span in column_tiles(self.c))
+            # a share has the tiles of its numbers in each block
+            tiles = max(sum(span.count for span in block) for block in self._column_blocks())
             with self._part("columns", tiles, lhs, rhs) as share:
                 share.job._columns(share.lhs, share.rhs)
             return
@@ -389,10 +390,21 @@ class _Job:
         """Where the panel of a tile begins; the last vector may reach beyond its end."""
         dtype = (self.c.lhs if which == "lhs" else self.c.rhs).buffer.dtype
         offset = self._times(place.inside, depth.size)
+        if which == "rhs" and self._has_own_columns():
+            deepest = max(span.size for span in depth_tiles(self.c))
+            offset = self._times(place.at, deepest)
         slack = "0"
         if which == "lhs" and "rows" in self.limits:
             slack = self._times(place.number, self.c.how.lanes)
         return self._moved(self._scratch(which), dtype, offset, slack)
+
+    def _has_own_columns(self) -> bool:
+        """Whether every column has a place of its own in panels and sums.
+
+        Shares of columns are at different blocks of columns and of the contracted index at once.
+        """
+        split = self.par.split
+        return split is not None and split.over == "columns"
 
     def _tile(self, down: Place, across: Place, depth: Depth, lhs: str, rhs: str) -> None:
         c, fn = self.c, self.writer.frame.fn
@@ -416,7 +428,10 @@ class _Job:
             return
         name = functions.register(down.size, across.size, has_sums=True, is_inline=False)
         widest = max(padded(length(part), c.how.lanes) for part in self._column_blocks())
-        offsets = self._times(down.at, widest), self._times(across.inside, down.size)
+        first = across.inside
+        if self._has_own_columns():
+            widest, first = padded(extent_of(c.column), c.how.lanes), across.at
+        offsets = self._times(down.at, widest), self._times(first, down.size)
         sums = self._moved(self._scratch("sums"), self.epilogue.dtype, *offsets)
         old = sums
         if depth.is_first:

@@ -281,6 +281,8 @@ def workspace(par: Par) -> tuple[Buffer, ...]:
     deepest = max((span.size for span in depth_tiles(c)), default=0)
     columns = blocks(column_tiles(c), how.column_block)
     widest = max(padded(length(part), how.lanes) for part in columns)
+    if par.split is not None and par.split.over == "columns":
+        widest = padded(extent_of(c.column), how.lanes)  # shares are in different blocks at once
     tallest = max(length(part) for part in blocks(row_tiles(c), how.row_block))
     found: list[Buffer] = []
     if how.pack_rhs:

@@ -14,7 +14,7 @@ from diffc.runtime import pool
 from tests.codegen.emit import test_contract as contract
 from tests.codegen.emit import test_drawn as drawn
 from tests.codegen.emit.contractions import einsum, how_of, operands, tiled_as
-from tests.codegen.emit.kernels import HOST, apply, buffer, check, const, same_bits
+from tests.codegen.emit.kernels import HOST, apply, buffer, check, compiled, const, same_bits
 from tests.shares import needs_pool, shared_anyway, steady
 
 __all__ = ["shared_anyway", "steady"]
@@ -192,3 +192,27 @@ def test_the_least_status_wins(bad):
     indices = np.arange(200) % 11
     indices[list(bad)] = 50
     assert check(kernel, f32(11, 21), indices) == (3 if bad else 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rows=4 vectors=2 depth_block=5 pack_rhs=1",
+        "rows=4 vectors=1 depth_block=8 pack_rhs=1 column_block=32",
+        "rows=3 vectors=1 depth_block=11 column_block=16",
+    ],
+)
+def test_shares_of_columns_are_in_different_blocks_at_once(text):
+    """The last block of the contracted index is shorter: no place may follow from its size."""
+    kernel = einsum("mk,kn->mn", {"m": 31, "k": 45, "n": 83})
+    sizes = {name: int(value) for name, value in (item.split("=") for item in text.split())}
+    forced = tiled_as(kernel, **{"pack_rhs": 0, "dot": 0, **sizes})
+    shared = share(forced, HOST)
+    assert [stmt.split.over for stmt in shared.body] == ["columns"]
+    arrays = operands(kernel)
+    want = contract.run(kernel, arrays, tiled=False)[-1]
+    function = compiled(shared, HOST, tiled=False)
+    for _ in range(300):
+        out = np.zeros_like(want)
+        assert function(*arrays, out) == 0
+        same_bits(out, want)
