@@ -73,6 +73,10 @@ class Target:
         bits = 8 * self.vector_bytes
         return f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
 
+    def can_mask(self, item_bytes: int) -> bool:
+        """Whether loads and stores of some lanes are native for elements of a size."""
+        return self.masked_memory and (item_bytes >= 4 or self.has_avx512)
+
     def lanes(self, dtype: str) -> int:
         """Elements of `dtype` in one vector register."""
         return self.vector_bytes // ITEM_BYTES[dtype]

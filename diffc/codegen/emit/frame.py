@@ -400,6 +400,48 @@ class Frame:
         is_floor = isinstance(atom, FloorDiv)
         return [lane // k if is_floor else lane % k for lane in range(lanes.count)]
 
+    def lane_break(self, index: Dim) -> tuple[str, int] | None:
+        """Where an index that grows by 1 from lane to lane makes one jump at most.
+
+        So `64*(f//62) + f%62`, the columns of a matrix without its borders row by row, where `f`
+        grows by 1: it jumps by 2 more where `f%62` comes back to 0.
+
+        Returns:
+            The first lane behind the jump, an `i64` above 0, and by how much more than 1 the index
+            grows there; None where it moves otherwise.
+        """
+        lanes = self.bound.lanes
+        index = self.resolve(index)
+        if lanes is None or not isinstance(index, IndexExpr):
+            return None
+        turning: Quotient | None = None
+        growth = jump = 0
+        for atom, coef in index.terms:
+            stride = self.lane_stride(atom)
+            if stride is not None:
+                growth += coef * stride
+                continue
+            assert isinstance(atom, Quotient)
+            if self.lane_stride(atom.base) != 1 or atom.divisor < lanes.count:
+                return None
+            if turning is None:
+                turning = atom
+            elif (turning.base, turning.divisor) != (atom.base, atom.divisor):
+                return None
+            is_floor = isinstance(atom, FloorDiv)
+            growth += 0 if is_floor else coef
+            jump += coef if is_floor else -coef * atom.divisor
+        if turning is None or growth != 1:
+            return None
+        into = turning.base % turning.divisor
+        depth = max(self.depth_of(free(index)), self.bound.lanes_depth)
+        key = "break", turning.base, turning.divisor
+
+        def make() -> Value:
+            return Value(self.fn.value(f"sub nsw i64 {turning.divisor}, {self.dim(into)}"))
+
+        return self.cached(key, depth, make).text, jump
+
     def lane_kind(self, *indices: Dim) -> str:
         """The integer type in which indices are computed per lane."""
         return "i32" if all(_is_small(self.resolve(index)) for index in indices) else "i64"

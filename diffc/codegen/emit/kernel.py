@@ -309,8 +309,7 @@ class KernelWriter:
     def _is_long(self, stmt: Par) -> bool:
         """Whether a nest is long, and masks of any kind are cheap for it."""
         target = self.frame.target
-        narrow = any(ITEM_BYTES[buffer.dtype] < 4 for buffer in self.frame.pointers)
-        if not target.masked_memory or (narrow and not target.has_avx512):
+        if not all(target.can_mask(ITEM_BYTES[buffer.dtype]) for buffer in self.frame.pointers):
             return False
         return is_long(expr for inner in statements(stmt.body) for expr in operands(inner))
 

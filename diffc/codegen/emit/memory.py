@@ -64,6 +64,8 @@ class Place:
         offsets: Offsets of the lanes from `start`, with their integer type; known where the stride
             is none of 0, 1 and -1.
         start: Where `offsets` count from.
+        broken: The first lane behind a jump, and by how much more than 1 that is, where all other
+            lanes follow each other; None where they do not.
         is_line: Whether the lanes are whole lines of the memory.
     """
 
@@ -73,6 +75,7 @@ class Place:
     steps: tuple[int, ...] = ()
     offsets: tuple[str, str] = ("", "")
     start: str = ""
+    broken: tuple[str, int] | None = None
     is_line: bool = False
 
 
@@ -110,7 +113,11 @@ class Memory:
         if steps is not None and max(steps) - min(steps) < PICKED_STRIDE * len(steps):
             pointer = frame.pointer(buffer, offset)
             return Place(buffer, pointer, stride, steps, offsets, frame.pointers[buffer])
-        return Place(buffer, "", None, (), offsets, frame.pointers[buffer])
+        broken = (
+            frame.lane_break(offset) if frame.target.can_mask(ITEM_BYTES[buffer.dtype]) else None
+        )
+        pointer = "" if broken is None else frame.pointer(buffer, offset)
+        return Place(buffer, pointer, None, (), offsets, frame.pointers[buffer], broken)
 
     def _is_line(self, buffer: Buffer, offset: Dim) -> bool:
         """Whether consecutive lanes are whole lines, if the buffer starts at one."""
@@ -141,6 +148,8 @@ class Memory:
             return Value(self._read_vector(place, where, size), lanes.count)
         if place.steps and self._can_pick(place, where):
             return Value(self._read_picked(place, where), lanes.count)
+        if place.broken is not None:
+            return Value(self._read_broken(place, place.broken, where), lanes.count)
         return Value(self._read_gather(place, where), lanes.count)
 
     def _read_scalar(self, place: Place, where: Condition) -> str:
@@ -203,7 +212,13 @@ class Memory:
         return self._loaded(text, buffer.dtype, count)
 
     def _load_lanes(
-        self, scalar: str, count: int, pointer: str, mask: str | None, align: int
+        self,
+        scalar: str,
+        count: int,
+        pointer: str,
+        mask: str | None,
+        align: int,
+        others: str = "zeroinitializer",
     ) -> str:
         fn, kind = self.frame.fn, vector_type(scalar, count)
         if mask is None:
@@ -216,7 +231,7 @@ class Memory:
             ("ptr", pointer),
             ("i32", str(align)),
             (masks, mask),
-            (kind, "zeroinitializer"),
+            (kind, others),
         )
 
     def _ends(self, place: Place) -> tuple[int, int]:
@@ -256,6 +271,30 @@ class Memory:
         else:
             text = shuffle(fn, text, "poison", vector_type(scalar, count), picks)
         return self._loaded(text, buffer.dtype, lanes.count)
+
+    def _read_broken(self, place: Place, broken: tuple[str, int], where: Condition) -> str:
+        """Loads the lanes before a jump, and those behind it."""
+        lanes, fn, buffer = self.frame.lanes, self.frame.fn, place.buffer
+        assert lanes is not None
+        (lane, jump), count, scalar = broken, lanes.count, LLVM_TYPES[buffer.dtype]
+        text, mask, align = "zeroinitializer", self.mask(where), ITEM_BYTES[buffer.dtype]
+        for is_behind in (False, True):
+            here = self._side(lane, is_behind=is_behind)
+            if mask is not None:
+                here = fn.value(f"and {vector_type('i1', count)} {mask}, {here}")
+            pointer = self.frame.step(place.pointer, scalar, str(jump if is_behind else 0))
+            text = self._load_lanes(scalar, count, pointer, here, align, text)
+        return self._loaded(text, buffer.dtype, count)
+
+    def _side(self, lane: str, *, is_behind: bool) -> str:
+        """The lanes before one, or from it on."""
+        frame, lanes = self.frame, self.frame.lanes
+        assert lanes is not None
+        wide = vector_type("i32", lanes.count)
+        steps = ", ".join(f"i32 {number}" for number in range(lanes.count))
+        predicate = "uge" if is_behind else "ult"
+        first = frame.splat_index(lane, "i32", lanes.count)
+        return frame.fn.value(f"icmp {predicate} {wide} <{steps}>, {first}")
 
     def _lane_pointers(self, place: Place) -> str:
         lanes = self.frame.lanes
