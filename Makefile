@@ -34,7 +34,7 @@ deep: $(STAMP)
 bench:
 	$(PYTHON) benchmarks/setup.py
 	.venv-bench/bin/python -m benchmarks run \
-	    --markdown bench-output/workloads.md --json bench-output/workloads.json
+	    --markdown bench-output/programs.md --json bench-output/programs.json
 	.venv-bench/bin/python -m benchmarks contractions \
 	    --markdown bench-output/contractions.md --json bench-output/contractions.json
 
