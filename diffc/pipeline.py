@@ -31,7 +31,7 @@ from diffc.ir.note import Note
 from diffc.ir.text import print_graph
 from diffc.optimize import Outlined, compact, outline
 from diffc.plan.plan import plan
-from diffc.plan.program import Kernel, Program, callees
+from diffc.plan.program import Kernel, Program, callees_first
 from diffc.plan.text import print_program
 from diffc.runtime import build, guard, pool, stores
 from diffc.runtime.target import host
@@ -280,26 +280,13 @@ class _Clock:
             raise InternalError(f"stage {self.stage} failed: {error!r}") from error
 
 
-def _programs(program: Program) -> list[Program]:
-    """The program and all it runs, each once."""
-    found: dict[int, Program] = {}
-    stack = [program]
-    while stack:
-        current = stack.pop()
-        if id(current) in found:
-            continue
-        found[id(current)] = current
-        stack += callees(current)
-    return list(found.values())
-
-
 def _lower_all(
     program: Program, messages: Messages, target: Target
 ) -> tuple[Program, dict[Kernel, LoopKernel]]:
     """Lowers every kernel, equal kernel graphs once, and joins those that run together."""
     lowered: dict[Kernel, LoopKernel] = {}
     known: dict[tuple[Any, ...], LoopKernel] = {}
-    for current in _programs(program):
+    for current in reversed(callees_first(program)):
         for node in current.nodes:
             if isinstance(node, Kernel):
                 checks = any(eqn.params.get("mode") == "check" for eqn in node.graph.eqns)
@@ -310,7 +297,7 @@ def _lower_all(
                     known[key] = lower(node.graph, name, messages, is_whole=False)
                 lowered[node] = known[key]
     joined, lowered = join(program, lowered, target)
-    kernels = {node for p in _programs(joined) for node in p.nodes if isinstance(node, Kernel)}
+    kernels = {node for p in callees_first(joined) for node in p.nodes if isinstance(node, Kernel)}
     whole = {id(nest): coalesce(nest) for node, nest in lowered.items() if node in kernels}
     return joined, {node: whole[id(nest)] for node, nest in lowered.items() if node in kernels}
 

@@ -96,6 +96,13 @@ cumprod = op(
 )
 
 
+def _taken_along(x: GraphTerm, places: GraphTerm, axis: int) -> GraphTerm:
+    """For each place along an axis, the element that stands there."""
+    shape = x.aval.shape
+    indices = [places if k == axis else positions(x, shape, k) for k in range(len(shape))]
+    return x.call("gather", *indices, axes=tuple(range(len(shape))), mode="clip")
+
+
 def _running_extremum(name: str, doc: str, beats: str, choose: Any) -> None:
     def numpy(x: Array, *, axis: int) -> Array:
         result = np.array(x)
@@ -120,8 +127,7 @@ def _running_extremum(name: str, doc: str, beats: str, choose: Any) -> None:
         is_new = x.call(beats, before) | (x.ne(x) & before.eq(before))
         place = positions(x, shape, axis)
         taken = select(is_new, place, 0).call("cummax", axis=axis)
-        indices = [taken if k == axis else positions(x, shape, k) for k in range(len(shape))]
-        return x_dot.call("gather", *indices, axes=tuple(range(len(shape))), mode="clip")
+        return _taken_along(x_dot, taken, axis)
 
     op(
         name,
@@ -162,10 +168,7 @@ def _sort_jvp(
 ) -> Any:
     (x,), (x_dot,), axis = operands, tangents, params["axis"]
     assert x_dot is not None
-    order = x.call("argsort", axis=axis)
-    indices = [order if k == axis else positions(x, x.aval.shape, k) for k in range(x.aval.ndim)]
-    axes = tuple(range(x.aval.ndim))
-    return x_dot.call("gather", *indices, axes=axes, mode="clip")
+    return _taken_along(x_dot, x.call("argsort", axis=axis), axis)
 
 
 sort = op(

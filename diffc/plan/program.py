@@ -181,3 +181,17 @@ def programs_of(node: Node) -> tuple[Program, ...]:
 def callees(program: Program) -> list[Program]:
     """The programs that the nodes of a program run, each once."""
     return list(dict.fromkeys(callee for node in program.nodes for callee in programs_of(node)))
+
+
+def callees_first(program: Program) -> list[Program]:
+    """The program and all that it runs, each once and behind those that it runs itself."""
+    found: dict[Program, None] = {}
+    stack = [program]
+    while stack:
+        current = stack[-1]
+        waiting = [callee for callee in callees(current) if callee not in found]
+        if waiting:
+            stack += waiting
+        else:
+            found[stack.pop()] = None
+    return list(found)

@@ -15,21 +15,13 @@ from diffc.plan.program import (
     Node,
     Program,
     While,
-    callees,
+    callees_first,
 )
 
 
 def print_program(program: Program) -> str:
     """The text of a program and of the programs that it runs, each once, callees first."""
-    order: list[Program] = []
-    stack = [program]
-    while stack:
-        current = stack.pop()
-        if current in order:
-            order.remove(current)
-        order.append(current)
-        stack.extend(callees(current))
-    return "\n".join(_print(current) for current in reversed(order))
+    return "\n".join(map(_print, callees_first(program)))
 
 
 def _print(program: Program) -> str:

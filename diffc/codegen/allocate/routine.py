@@ -43,6 +43,7 @@ from diffc.plan.program import (
     Program,
     While,
     callees,
+    callees_first,
     programs_of,
 )
 from diffc.plan.program import Copy as PlannedCopy
@@ -92,16 +93,8 @@ class Allocator:
 
     def run(self, program: Program) -> Allocated:
         """The program as a routine, those that it runs first."""
-        stack = [program]
-        while stack:
-            current = stack[-1]
-            waiting = [p for p in callees(current) if p not in self.known]
-            if waiting:
-                stack += waiting
-                continue
-            stack.pop()
-            if current not in self.known:
-                self.known[current] = _Routine(self, current).build()
+        for current in callees_first(program):
+            self.known[current] = _Routine(self, current).build()
         return self.known[program]
 
     def run_apart(self, program: Program) -> Allocated:

@@ -31,7 +31,7 @@ from diffc.plan.program import (
     Node,
     Program,
     While,
-    callees,
+    callees_first,
 )
 
 __all__ = ["join"]
@@ -68,16 +68,8 @@ class _Join:
 
     def program(self, program: Program) -> Program:
         """What a program becomes, and before it those that it runs."""
-        stack = [program]
-        while stack:
-            current = stack[-1]
-            waiting = [callee for callee in callees(current) if callee not in self.programs]
-            if waiting:
-                stack += waiting
-                continue
-            stack.pop()
-            if current not in self.programs:
-                self.programs[current] = self._joined(_with_callees(current, self.programs))
+        for current in callees_first(program):
+            self.programs[current] = self._joined(_with_callees(current, self.programs))
         return self.programs[program]
 
     def _joined(self, program: Program) -> Program:
