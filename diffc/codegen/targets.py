@@ -43,8 +43,9 @@ class Target:
         l1_bytes: Data cache of the first level, one core.
         l2_bytes: Cache of the second level, one core.
         l3_bytes: Part of the third level that one core has for itself where all work.
-        stream_bytes: Results of so many bytes are stored past the caches, which would lose them
-            before anyone reads them (0: none are). A line is then not read before it is written.
+        stream_bytes: Kernels on so many bytes store large results past the caches, which would
+            lose them before anyone reads them (0: none do). A line is then not read before it is
+            written.
     """
 
     name: str

@@ -30,6 +30,7 @@ from diffc.codegen.loops.contraction import is_tiled
 from diffc.codegen.loops.nodes import (
     Buffer,
     Contract,
+    Fetch,
     For,
     Kernel,
     Par,
@@ -118,7 +119,9 @@ class KernelWriter:
             elif isinstance(first, Reduce):
                 write_sweep(self, first.vars, [r for r in group if isinstance(r, Reduce)])
             elif isinstance(first, Sweep):
-                write_sweep(self, first.vars, first.reduces, first.stores)
+                write_sweep(self, first.vars, first.reduces, first.stores, first.fetches)
+            elif isinstance(first, Fetch):
+                self.memory.fetch(first)
             elif isinstance(first, Par):
                 self.par(first)
             elif isinstance(first, For):

@@ -20,7 +20,7 @@ from math import prod
 from diffc.codegen.emit.frame import Frame, Value
 from diffc.codegen.emit.registers import is_signed, register, reverse_lanes, shuffle
 from diffc.codegen.emit.text import LLVM_TYPES, constant, intrinsic_suffix, vector_type
-from diffc.codegen.loops.nodes import Buffer, Expr, GatherLoad, Load
+from diffc.codegen.loops.nodes import Buffer, Expr, Fetch, GatherLoad, Load
 from diffc.codegen.targets import ITEM_BYTES
 from diffc.ir.index import Dim, ravel
 from diffc.ir.index import Expr as IndexExpr
@@ -320,6 +320,17 @@ class Memory:
             (kind, "zeroinitializer"),
         )
         return self._loaded(text, buffer.dtype, count)
+
+    def fetch(self, stmt: Fetch) -> None:
+        """Asks for the lines of a `Fetch`."""
+        frame = self.frame
+        lanes = 1 if frame.lanes is None else frame.lanes.count
+        pointer = frame.pointer(stmt.buffer, ravel(stmt.indices, stmt.buffer.shape))
+        for start in range(0, lanes * ITEM_BYTES[stmt.buffer.dtype], LINE):
+            hints = ("i32", "0"), ("i32", "3" if stmt.near else "2"), ("i32", "1")
+            frame.fn.call(
+                "void", "llvm.prefetch.p0", ("ptr", frame.step(pointer, "i8", str(start))), *hints
+            )
 
     # --- stores
 

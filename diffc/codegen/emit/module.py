@@ -45,6 +45,8 @@ from diffc.errors import InternalError
 
 __all__ = ["emit"]
 
+#: a result is large that is one part in so many of the least kernel that stores past the caches
+STREAMED_PART = 8
 #: how bytes other than plain characters are written in a constant
 _ESCAPES = {
     byte: f"\\{byte:02X}" for byte in range(256) if not 32 <= byte < 127 or byte in (34, 92)
@@ -241,11 +243,13 @@ class _Writer:
         least = self.target.stream_bytes
         if not least or not call.aligned or step.aliased:
             return ()
+        if sum(map(nbytes_of, step.kernel.params)) < least:
+            return ()
         written = _written_once(step.kernel)
         return tuple(
             k
             for k, (at, buffer) in enumerate(zip(step.addresses, step.kernel.params, strict=False))
-            if at.base == "output" and not at.offset and nbytes_of(buffer) >= least
+            if at.base == "output" and not at.offset and nbytes_of(buffer) * STREAMED_PART >= least
             if buffer in written
         )
 

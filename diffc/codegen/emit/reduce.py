@@ -27,7 +27,7 @@ from diffc.codegen.emit.numbering import is_long
 from diffc.codegen.emit.registers import register, slice_lanes
 from diffc.codegen.emit.scalars import Ops
 from diffc.codegen.emit.text import FunctionText
-from diffc.codegen.loops.nodes import Buffer, Contract, Expr, Load, Reduce, Store
+from diffc.codegen.loops.nodes import Buffer, Contract, Expr, Fetch, Load, Reduce, Store
 from diffc.codegen.loops.walk import expressions, varying
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.ir.index import Dim, Var, coefficient, ravel, unravel
@@ -57,10 +57,12 @@ def write_sweep(
     vars: Sequence[Var],
     reduces: Sequence[Reduce],
     stores: Sequence[Store] = (),
+    fetches: Sequence[Fetch] = (),
 ) -> None:
     """Writes reductions of one order and stores over the same points, and binds what was found."""
     total = prod(_extent(var) for var in vars)
-    job = _Job(writer, reduces, [Fold.of(reduce, total) for reduce in reduces], stores, vars, total)
+    folds = [Fold.of(reduce, total) for reduce in reduces]
+    job = _Job(writer, reduces, folds, stores, fetches, vars, total)
     if total == 0:
         states = [fold.identity(job.ops) for fold in job.folds]
     elif all(reduce.order == "sequence" for reduce in reduces):
@@ -145,6 +147,7 @@ class _Job:
     group: Sequence[Reduce]
     folds: Sequence[Fold]
     stores: Sequence[Store]
+    fetches: Sequence[Fetch]
     vars: Sequence[Var]
     total: int
 
@@ -176,6 +179,8 @@ class _Job:
     def values(self) -> list[str]:
         """The values that the reductions take at the current points; then the stores run."""
         found = [self.writer.evaluator.vector(reduce.value) for reduce in self.group]
+        for fetch in self.fetches:
+            self.writer.memory.fetch(fetch)
         if self.stores:
             self.writer.stores(self.stores)
         return found

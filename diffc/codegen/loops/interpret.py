@@ -24,6 +24,7 @@ from diffc.codegen.loops.nodes import (
     Const,
     Contract,
     Expr,
+    Fetch,
     For,
     GatherLoad,
     IndexValue,
@@ -258,7 +259,7 @@ class _Run:
             self.prefix(stmt, points)
         elif isinstance(stmt, Sort):
             self.sort(stmt, points)
-        else:
+        elif not isinstance(stmt, Fetch):
             raise TypeError(f"not a statement: {stmt!r}")
 
     def store(self, stmt: Store, points: _Points) -> None:

@@ -12,6 +12,7 @@ from diffc.codegen.loops.nodes import (
     Const,
     Contract,
     Expr,
+    Fetch,
     For,
     GatherLoad,
     IndexValue,
@@ -107,6 +108,8 @@ class _Key:
             return "contract", *target, stmt.vars, stmt.order, tile, values
         if isinstance(stmt, Store):
             return "store", self.buffer(stmt.buffer), stmt.indices, stmt.guard, values
+        if isinstance(stmt, Fetch):
+            return "fetch", self.buffer(stmt.buffer), stmt.indices, stmt.near
         if isinstance(stmt, Scatter):
             place = self.buffer(stmt.buffer), self.indices(stmt.indices)
             return "scatter", *place, stmt.combine, stmt.mode, stmt.status, values

@@ -3,8 +3,8 @@
 A kernel is a nest over dense, row-major buffers. ``lower`` says *what* is computed: ``Par`` (all
 points independent), ``For`` (in order), ``Reduce``, ``Sweep`` (reductions and stores in one pass),
 ``Prefix`` (cumulative), ``Contract``, ``Store``, ``Scatter``. ``tile`` says *how* by filling in
-the ``how`` of the same nodes. Sizes are integers here. Expressions are directed acyclic graphs: a
-node shared in Python is computed once per point.
+the ``how`` of the same nodes, and adds ``Fetch``. Sizes are integers here. Expressions are directed
+acyclic graphs: a node shared in Python is computed once per point.
 
 Meaning of the order of summation: it is fixed by ``Reduce.order``, the extents and the target, and
 by nothing else, so that fusing a reduction never changes its bits. ``lanes``: the (row-major
@@ -253,14 +253,14 @@ class Reduce(Stmt):
 class Sweep(Stmt):
     """One pass over the product of ``vars``: reductions and stores that share each point's values.
 
-    ``body`` holds ``Reduce``, all over just these variables and of one order, then ``Store``. The
-    points come in any order, each in one piece: all values are computed, then stored. What the
-    reductions find is known after the sweep only, and no value reads what the sweep stores at
-    another point.
+    ``body`` holds ``Fetch``, then ``Reduce``, all over just these variables and of one order, then
+    ``Store``. The points come in any order, each in one piece: all values are computed, then
+    stored. What the reductions find is known after the sweep only, and no value reads what the
+    sweep stores at another point.
     """
 
     vars: tuple[Var, ...]
-    body: tuple[Reduce | Store, ...]
+    body: tuple[Reduce | Store | Fetch, ...]
 
     @property
     def reduces(self) -> tuple[Reduce, ...]:
@@ -271,6 +271,11 @@ class Sweep(Stmt):
     def stores(self) -> tuple[Store, ...]:
         """The stores."""
         return tuple(stmt for stmt in self.body if isinstance(stmt, Store))
+
+    @property
+    def fetches(self) -> tuple[Fetch, ...]:
+        """What is asked for."""
+        return tuple(stmt for stmt in self.body if isinstance(stmt, Fetch))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,6 +304,19 @@ class Store(Stmt):
     indices: tuple[Dim, ...]
     value: Expr
     guard: Guard = field(default=TRUE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fetch(Stmt):
+    """Asks for ``buffer[indices]``, which may lie outside of the buffer, to be in a cache soon.
+
+    It reads nothing. Lanes of a vector variable along which it moves follow each other in memory.
+    ``near``: the first cache, else the second one.
+    """
+
+    buffer: Buffer
+    indices: tuple[Dim, ...]
+    near: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -116,6 +116,9 @@ class _Printer:
                 guard = "" if stmt.guard.is_true else f" if `{stmt.guard}`"
                 place = f"{stmt.buffer.name}[{_indices(stmt.indices)}]"
                 self.lines.append(f"{indent}{place} = {self._expr(stmt.value)}{guard}")
+            case n.Fetch():
+                place = f"{stmt.buffer.name}[{_indices(stmt.indices)}]"
+                self.lines.append(f"{indent}fetch {'near ' * stmt.near}{place}")
             case n.Scatter():
                 items = ", ".join(self._index(index) for index in stmt.indices)
                 head = f"scatter {stmt.combine} {stmt.mode} {stmt.status}"
@@ -396,6 +399,9 @@ class _Parser:
             vars = self._take_vars()
             self.expect("{")
             return n.Sweep(vars, tuple(self._part(stmt) for stmt in self._body()))
+        if self.accept("fetch"):
+            near = self.accept("near")
+            return n.Fetch(self._known_buffer(), self._brackets(), near)
         if self.accept("scatter"):
             combine: Any = self.take("name")
             mode: Any = self.take("name")
@@ -440,9 +446,9 @@ class _Parser:
             guard = self._guard()
         return n.Store(self.buffers[name], indices, value, guard)
 
-    def _part(self, stmt: n.Stmt) -> n.Reduce | n.Store:
-        if not isinstance(stmt, (n.Reduce, n.Store)):
-            self.fail("a sweep holds reductions and stores")
+    def _part(self, stmt: n.Stmt) -> n.Reduce | n.Store | n.Fetch:
+        if not isinstance(stmt, (n.Reduce, n.Store, n.Fetch)):
+            self.fail("a sweep holds reductions, stores and fetches")
         return stmt
 
     def _fold(self, target: n.Scalar) -> n.Stmt:

@@ -14,6 +14,7 @@ from diffc.codegen.loops.nodes import (
     Choose,
     Contract,
     Expr,
+    Fetch,
     For,
     GatherLoad,
     IndexValue,
@@ -236,7 +237,7 @@ def map_statement(
             map_statement(part, on_index, on_guard, known, on_access, on_scalar)
             for part in stmt.body
         )
-        return replace(stmt, body=tuple(p for p in parts if isinstance(p, Reduce | Store)))
+        return replace(stmt, body=tuple(p for p in parts if isinstance(p, Reduce | Store | Fetch)))
     if isinstance(stmt, Reduce):
         return replace(stmt, target=on_scalar(stmt.target), value=known[id(stmt.value)])
     if isinstance(stmt, Contract):
@@ -246,6 +247,9 @@ def map_statement(
     if isinstance(stmt, Store):
         place = on_access(stmt.buffer, tuple(on_index(index) for index in stmt.indices))
         return Store(*place, known[id(stmt.value)], on_guard(stmt.guard))
+    if isinstance(stmt, Fetch):
+        place = on_access(stmt.buffer, tuple(on_index(index) for index in stmt.indices))
+        return Fetch(*place, stmt.near)
     if isinstance(stmt, Prefix):
         buffer, at = on_access(stmt.buffer, tuple(on_index(index) for index in stmt.indices))
         return replace(stmt, buffer=buffer, indices=at, value=known[id(stmt.value)])

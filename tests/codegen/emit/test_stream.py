@@ -104,8 +104,10 @@ def streams(text: str) -> int:
 def test_what_is_stored_past_the_caches():
     large = np.zeros(1 << 23, np.float32)
     assert streams(emitted(lambda x: x + 1, large)) == 1
-    assert not streams(emitted(lambda x: x + 1, large[: 1 << 22]))
+    assert not streams(emitted(lambda x: x + 1, large[: 1 << 21])), "all of it fits a cache"
     assert not streams(emitted(lambda x: np.sum(x), large))
+    assert streams(emitted(lambda x, y: x * y, *np.zeros((2, 3 << 20), np.float32))) == 1
+    assert not streams(emitted(lambda x: np.sum(x, axis=0), large.reshape(16, -1)[:, : 1 << 18]))
     rows = large.reshape(-1, 1024)
     assert streams(emitted(softmax, rows))
     ragged = np.zeros((9000, 1001), np.float32)

@@ -102,7 +102,7 @@ def test_errors_name_the_line(change, message):
 
 def test_a_sweep_holds_reductions_and_stores():
     text = SWEEP.replace("row[j] = %0", "par k in 2 {\n}")
-    with pytest.raises(UsageError, match="a sweep holds reductions and stores"):
+    with pytest.raises(UsageError, match="a sweep holds reductions, stores and fetches"):
         parse_kernel(text)
 
 
