@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from math import prod
 
 from diffc.codegen.emit.frame import Frame, Value
-from diffc.codegen.emit.registers import is_signed, register, reverse_lanes, shuffle
+from diffc.codegen.emit.registers import fenced, is_signed, register, reverse_lanes, shuffle
 from diffc.codegen.emit.text import LLVM_TYPES, constant, intrinsic_suffix, vector_type
 from diffc.codegen.loops.nodes import Buffer, Expr, Fetch, GatherLoad, Load
 from diffc.codegen.targets import ITEM_BYTES
@@ -270,6 +270,7 @@ class Memory:
             text = fn.broadcast(text, scalar, lanes.count)
         else:
             text = shuffle(fn, text, "poison", vector_type(scalar, count), picks)
+            text = fenced(fn, text, scalar, lanes.count)
         return self._loaded(text, buffer.dtype, lanes.count)
 
     def _read_broken(self, place: Place, broken: tuple[str, int], where: Condition) -> str:

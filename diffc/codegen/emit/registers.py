@@ -11,6 +11,7 @@ __all__ = [
     "FLOATS",
     "bits_of",
     "concatenate",
+    "fenced",
     "is_signed",
     "register",
     "reverse_lanes",
@@ -40,6 +41,20 @@ def shuffle(fn: FunctionText, a: str, b: str, kind: str, picks: Sequence[int]) -
     """Lanes of `a` and `b` (vectors of `kind`) by number; the result has one for each pick."""
     lanes = ", ".join(f"i32 {pick}" for pick in picks)
     return fn.value(f"shufflevector {kind} {a}, {kind} {b}, <{len(picks)} x i32> <{lanes}>")
+
+
+def fenced(fn: FunctionText, a: str, scalar: str, lanes: int) -> str:
+    """A vector; for LLVM, one whose lanes are not known to come from another.
+
+    LLVM moves operations from behind a shuffle to before it and back. Lanes that are picked from
+    64 bytes, of which AVX-512 has no shuffle without VBMI, it moves for ever.
+    """
+    if scalar != "i8" or lanes != 64:
+        return a
+    kind, floats = vector_type(scalar, lanes), vector_type("float", 16)
+    bits = fn.value(f"bitcast {kind} {a} to {floats}")
+    fence = fn.call(floats, "llvm.arithmetic.fence.v16f32", (floats, bits))
+    return fn.value(f"bitcast {floats} {fence} to {kind}")
 
 
 def slice_lanes(fn: FunctionText, a: str, scalar: str, lanes: int, first: int, count: int) -> str:

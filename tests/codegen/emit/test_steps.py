@@ -5,7 +5,16 @@ import pytest
 
 from diffc.codegen.emit.frame import Frame, Lanes
 from diffc.codegen.emit.text import ModuleText
-from diffc.codegen.loops.nodes import Kernel, Load, Par, Store, Vector
+from diffc.codegen.loops.nodes import (
+    Kernel,
+    Load,
+    Par,
+    Reduce,
+    Scalar,
+    Store,
+    Vector,
+)
+from diffc.codegen.targets import X86_AVX2, X86_AVX512, Target
 from diffc.ir.index import Var
 from tests.codegen.emit.kernels import HOST, apply, buffer, check, const, samples
 
@@ -59,3 +68,15 @@ def test_larger_images(shape: tuple[int, int]) -> None:
     value = apply("mul", "f32", Load(x, (i // 2, j // 4)), const(2.0))
     kernel = Kernel("larger", (x, y), (), (Par((i, j), (Store(y, (i, j), value),)),))
     check(kernel, np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("target", [X86_AVX512, X86_AVX2], ids=["avx512", "avx2"])
+@pytest.mark.parametrize("dtype", ["u8", "i8", "i16"])
+def test_bytes_of_overlapping_windows(dtype: str, target: Target) -> None:
+    """What LLVM turned over for ever: an operation on lanes that are picked from 64 bytes."""
+    x, out = buffer("x", dtype, (300,)), buffer("out", dtype, (), "out")
+    i, j, total = Var("i", 149), Var("j", 3), Scalar("t", dtype)
+    item = Load(x, (2 * i + j,))
+    fold = Reduce(total, "max", (i, j), apply("mul", dtype, item, item))
+    kernel = Kernel("k", (x, out), (), (fold, Store(out, (), total)))
+    check(kernel, samples(dtype, 300, 1), target=target)
