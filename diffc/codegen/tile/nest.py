@@ -39,6 +39,7 @@ from diffc.codegen.targets import Target
 from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
 from diffc.codegen.tile.contract import tile_contractions
+from diffc.codegen.tile.gaps import by_gaps
 from diffc.codegen.tile.jam import jam
 from diffc.codegen.tile.ranges import by_ranges
 from diffc.codegen.tile.short_rows import side_by_side
@@ -94,8 +95,9 @@ class _Tiler:
                 yield from self.body(pairs.last)
         elif isinstance(stmt, Par) and stmt.how is None and not is_tiled(stmt):
             is_map = all(isinstance(inner, Store) for inner in stmt.body)
-            for piece in by_ranges(stmt) if is_map else (stmt,):
-                yield from self.par(piece)
+            for part in by_gaps(stmt) if is_map else (stmt,):
+                for piece in by_ranges(part) if is_map else (part,):
+                    yield from self.par(piece)
         else:
             yield stmt
 
@@ -193,6 +195,7 @@ def _strip(inner: Sequence[Stmt], reduces: Sequence[Reduce], var: Var, registers
     along = (expr for expr in varying(roots, (var,)) if isinstance(expr, Load))
     held = len(reduces) + sum(id(expr) not in turning for expr in along)
     held += not all(isinstance(reduce.value, Load) for reduce in reduces)
+    held += any(reduce.monoid in ("max", "min") for reduce in reduces)  # what is compared stays
     return min(registers // 2, (registers - 2) // held)
 
 
