@@ -11,8 +11,9 @@ sides (a product commutes) where columns run better along the lanes that way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from math import inf, prod
 
 from diffc.codegen.loops.contraction import (
@@ -39,7 +40,14 @@ from diffc.codegen.loops.nodes import (
     Store,
     Vector,
 )
-from diffc.codegen.loops.walk import expressions, map_statement, operands, rewrite
+from diffc.codegen.loops.walk import (
+    buffers,
+    expressions,
+    map_body,
+    map_statement,
+    operands,
+    rewrite,
+)
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.codegen.tile.contract_costs import costs
 from diffc.codegen.tile.contract_model import Choice, Operand, Problem, choose, column_block
@@ -100,8 +108,27 @@ def tile_contractions(kernel: Kernel, target: Target) -> Kernel:
     return replace(kernel, body=body, scratch=(*kernel.scratch, *_largest(scratch)))
 
 
+def _apart(tiled: Tiled, names: Collection[str]) -> Tiled:
+    """The same with other names for copies where a copy has one: sums of two nests share theirs."""
+    used = buffers(tiled.body)
+    renamed: dict[Buffer, Buffer] = {}
+    for buffer in tiled.scratch:
+        if buffer in used and buffer.name in names:
+            other = next(n for k in count(1) if (n := f"{buffer.name}{k}") not in names)
+            renamed[buffer] = replace(buffer, name=other)
+    if not renamed:
+        return tiled
+    body = map_body(
+        tiled.body,
+        lambda index: index,
+        lambda guard: guard,
+        lambda buffer, indices: (renamed.get(buffer, buffer), indices),
+    )
+    return Tiled(body, tuple(renamed.get(buffer, buffer) for buffer in tiled.scratch))
+
+
 def _largest(scratch: Iterable[Buffer]) -> Iterable[Buffer]:
-    """One buffer of each name: nests whose sums have one name run one after the other."""
+    """One panel of each name: nests whose sums have one name run one after the other."""
     found: dict[str, Buffer] = {}
     for buffer in scratch:
         other = found.setdefault(buffer.name, buffer)
@@ -124,7 +151,7 @@ def _tiled_body(body: Sequence[Stmt], target: Target, scratch: list[Buffer]) -> 
             stmt = Par((), (stmt, *stores))
         if is_contraction(stmt) and not is_tiled(stmt):
             assert isinstance(stmt, Par)
-            tiled = tile_contract(stmt, target)
+            tiled = _apart(tile_contract(stmt, target), {buffer.name for buffer in scratch})
             found += tiled.body
             scratch += tiled.scratch
         elif isinstance(stmt, For) or (isinstance(stmt, Par) and not is_contraction(stmt)):

@@ -101,6 +101,12 @@ def test_numbers_of_keys(size):
     check(summed(chains.attention, 3), *args)
 
 
+def test_slabs_and_the_last_rows_have_copies_of_operands_of_their_own():
+    """129 rows are 8 slabs of 16 and a row; the sums of both have one name."""
+    args = heads("f4", 2, queries=129, keys=129, features=9)
+    check(summed(chains.causal, 3), *args, rows=16)
+
+
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e38, 1e-42])
 def test_special_values(value):
     q, k, v = heads("f4", 2)
