@@ -80,6 +80,11 @@ def write_contraction(writer: KernelWriter, par: Par) -> None:
         for var in epilogue.vars:
             if var not in c.outer:
                 job.values[var] = frame.dim(var)
+        axes = {"rows": c.row, "columns": c.column}
+        axes |= {"depth": c.depth[0]} if len(c.depth) == 1 else {}
+        job.ranges = {k: writer.ranges[v] for k, v in axes.items() if v in writer.ranges}
+        if len(job.ranges) < sum(var in writer.ranges for var in (*par.vars, *c.depth)):
+            raise InternalError("a contraction cannot leave out points of these variables")
         lhs = frame.pointer(c.lhs.buffer, c.lhs.rest)
         rhs = frame.pointer(c.rhs.buffer, c.rhs.rest)
         job.start(lhs, rhs)
@@ -99,6 +104,8 @@ class _Job:
     is_part: bool = False
     limits: dict[str, tuple[str, str]] = field(default_factory=dict)
     """The tiles of an axis (`rows`, `columns`) to which a part is limited."""
+    ranges: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The needed points of an axis (`rows`, `columns`, `depth`), where these are not all."""
 
     # --- values
 
@@ -130,13 +137,19 @@ class _Job:
         start: int,
         limit: tuple[str, str] | None = None,
         first: int = 0,
+        needed: tuple[str, str] | None = None,
     ) -> Iterator[Place]:
         """The tiles of a span in a block that begins at `base` (its first tile at `start`).
 
         Only those whose numbers lie within `limit`, where there is one; `first` is that of the
-        span's first tile.
+        span's first tile. Only those in which points of the range `needed` lie, if there is one.
         """
-        if limit is None:
+        if needed is not None:
+            assert limit is None, "threads share no part of a nest"
+            loop = self._range(
+                *self._touched(span, self._plus(base, str(span.start - start)), needed)
+            )
+        elif limit is None:
             loop = self._loop(span.count)
         else:
             low, high = (self._clamped(border, first, span.count) for border in limit)
@@ -146,6 +159,16 @@ class _Job:
             inside = self._plus(moved, str(span.start - start))
             tile = "0" if limit is None else self._plus(number, str(first))
             yield Place(self._plus(inside, base), inside, span.size, tile)
+
+    def _touched(self, span: Span, origin: str, needed: tuple[str, str]) -> tuple[str, str]:
+        """First and end of the pieces of a span that begins at `origin` which a range touches."""
+        fn = self.writer.frame.fn
+        back = "0" if origin == "0" else fn.value(f"sub nsw i64 0, {origin}")
+        found: list[str] = []
+        for border, more in zip(needed, (0, span.size - 1), strict=True):
+            inside = self._clamped(self._plus(border, back), 0, span.count * span.size)
+            found.append(fn.value(f"udiv i64 {self._plus(inside, str(more))}, {span.size}"))
+        return found[0], found[1]
 
     def _clamped(self, border: str, first: int, count: int) -> str:
         """A border of tiles, counted from tile `first` of `count`."""
@@ -163,9 +186,9 @@ class _Job:
         self, axis: str, tiles: Sequence[Span], base: str
     ) -> Iterator[AbstractContextManager[Place]]:
         """The tiles of a block, to be entered one by one; a part's own, where it is limited."""
-        limit, first = self.limits.get(axis), 0
+        limit, first, needed = self.limits.get(axis), 0, self.ranges.get(axis)
         for span in tiles:
-            yield self._tiles(span, base, tiles[0].start, limit, first)
+            yield self._tiles(span, base, tiles[0].start, limit, first, needed)
             first += span.count
 
     @contextmanager
@@ -302,28 +325,71 @@ class _Job:
             return
         for block in repeated(self._column_blocks()):
             with self._blocks(block) as column:
+                if self._is_open:
+                    self._open_depth(block, column, lhs, rhs)
+                    continue
                 for piece in pieces(depth_tiles(self.c)):
                     self._depth(piece, block, column, lhs, rhs)
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether it is known at run time only which blocks of the contracted index there are."""
+        return "depth" in self.ranges and self.c.how.depth_block > 0
+
+    def _open_depth(self, block: Block, column: str, lhs: str, rhs: str) -> None:
+        """Adds the needed blocks of the contracted index to zeroes; stores follow."""
+        fn, rows = self.writer.frame.fn, row_tiles(self.c)
+        sums = self._scratch("sums")
+        nbytes = extent_of(self.c.row) * self._widest() * ITEM_BYTES[self.epilogue.dtype]
+        size = ("i64", str(nbytes))
+        fn.call("void", "llvm.memset.p0.i64", ("ptr", sums), ("i8", "0"), size, ("i1", "false"))
+        for span in depth_tiles(self.c):
+            low, high = self._touched(span, str(span.start), self.ranges["depth"])
+            with self._range(low, high) as number:
+                start = self._plus(self._times(number, span.size), str(span.start))
+                self._depth_block(Depth(start, span.size, False, False), block, column, lhs, rhs)
+        for wide in self._along("columns", block.tiles, column):
+            with wide as across:
+                for tall in self._along("rows", rows, "0"):
+                    with tall as down:
+                        width = padded(across.size, self.c.how.lanes)
+                        self._finish(self._sums_of(down, across), down, across, width)
+
+    def _widest(self) -> int:
+        """Columns for which there are sums."""
+        if self._has_own_columns():
+            return padded(extent_of(self.c.column), self.c.how.lanes)
+        return max(padded(length(part), self.c.how.lanes) for part in self._column_blocks())
+
+    def _sums_of(self, down: Place, across: Place) -> str:
+        """Where the sums of a tile wait for the next block of the contracted index."""
+        first = across.at if self._has_own_columns() else across.inside
+        offsets = self._times(down.at, self._widest()), self._times(first, down.size)
+        return self._moved(self._scratch("sums"), self.epilogue.dtype, *offsets)
 
     def _depth(
         self, piece: tuple[Span, bool, bool], block: Block, column: str, lhs: str, rhs: str
     ) -> None:
         """Some blocks of the contracted index."""
         span, is_first, is_last = piece
-        c = self.c
         with self._loop(span.count) as number:
             start = self._plus(self._times(number, span.size), str(span.start))
             depth = Depth(start, span.size, is_first, is_last)
-            if c.how.pack_rhs and not self.is_packed:
-                self._pack_rhs(block.tiles, column, rhs, depth)
-            if self._is_shared("rows"):
-                self._shared_rows(block, column, depth, lhs, rhs)
-                return
-            for rows in repeated(blocks(row_tiles(c), c.how.row_block)):
-                with self._blocks(rows) as row:
-                    if c.how.pack_lhs:
-                        self._pack_lhs(rows.tiles, row, lhs, depth)
-                    self._block(rows, row, block, column, depth, lhs, rhs)
+            self._depth_block(depth, block, column, lhs, rhs)
+
+    def _depth_block(self, depth: Depth, block: Block, column: str, lhs: str, rhs: str) -> None:
+        """A block of the contracted index."""
+        c = self.c
+        if c.how.pack_rhs and not self.is_packed:
+            self._pack_rhs(block.tiles, column, rhs, depth)
+        if self._is_shared("rows"):
+            self._shared_rows(block, column, depth, lhs, rhs)
+            return
+        for rows in repeated(blocks(row_tiles(c), c.how.row_block)):
+            with self._blocks(rows) as row:
+                if c.how.pack_lhs:
+                    self._pack_lhs(rows.tiles, row, lhs, depth)
+                self._block(rows, row, block, column, depth, lhs, rhs)
 
     def _shared_rows(self, columns: Block, column: str, depth: Depth, lhs: str, rhs: str) -> None:
         """The rows of tiles in parts, each with panels of lhs of its own."""
@@ -358,7 +424,7 @@ class _Job:
         levels = joined(
             [Level(*parts) for parts in zip(extents, lhs or [0], rhs or [0], strict=True)]
         )
-        if c.how.depth_block:
+        if c.how.depth_block or "depth" in self.ranges:
             if len(levels) != 1:
                 raise InternalError("only one contracted variable can be blocked")
             levels = [Level(None, levels[0].lhs, levels[0].rhs)]
@@ -410,39 +476,52 @@ class _Job:
         c, fn = self.c, self.writer.frame.fn
         functions = self._functions(down.size, across.size)
         width = padded(across.size, c.how.lanes)
-        operands = [
-            ("ptr", self._operand("lhs", lhs, down, depth)),
-            ("ptr", self._operand("rhs", rhs, across, depth)),
-        ]
+        left = self._operand("lhs", lhs, down, depth)
+        right = self._operand("rhs", rhs, across, depth)
+        counts: list[tuple[str, str]] = []
+        if "depth" in self.ranges:
+            skipped, count = self._needed_steps(depth)
+            (level,) = functions.levels
+            left = self._moved(left, c.lhs.buffer.dtype, self._times(skipped, level.lhs))
+            right = self._moved(right, c.rhs.buffer.dtype, self._times(skipped, level.rhs))
+            trips = fn.value(f"udiv i64 {count}, {c.how.unroll}")
+            counts = [("i64", trips), ("i64", fn.value(f"urem i64 {count}, {c.how.unroll}"))]
+        elif c.how.depth_block:
+            whole, rest = divmod(depth.size, c.how.unroll)
+            counts = [("i64", str(whole)), ("i64", str(rest))]
+        operands = [("ptr", left), ("ptr", right)]
         if not c.how.depth_block:
             is_inline = not c.how.turn and self.epilogue.is_small(down.size, width // c.how.lanes)
             name = functions.register(down.size, across.size, has_sums=False, is_inline=is_inline)
             if is_inline:
                 more = self.epilogue.arguments(self.values, down.at, across.at)
-                fn.call("void", name, *operands, *more, declare=False)
+                fn.call("void", name, *operands, *counts, *more, declare=False)
                 return
             nbytes = down.size * width * ITEM_BYTES[self.epilogue.dtype]
             sums = fn.stack("sums", nbytes)
-            fn.call("void", name, *operands, ("ptr", sums), declare=False)
+            fn.call("void", name, *operands, ("ptr", sums), *counts, declare=False)
             self._finish(sums, down, across, width)
             return
         name = functions.register(down.size, across.size, has_sums=True, is_inline=False)
-        widest = max(padded(length(part), c.how.lanes) for part in self._column_blocks())
-        first = across.inside
-        if self._has_own_columns():
-            widest, first = padded(extent_of(c.column), c.how.lanes), across.at
-        offsets = self._times(down.at, widest), self._times(first, down.size)
-        sums = self._moved(self._scratch("sums"), self.epilogue.dtype, *offsets)
+        sums = self._sums_of(down, across)
         old = sums
         if depth.is_first:
             nbytes = down.size * width * ITEM_BYTES[self.epilogue.dtype]
             definition = f"internal constant [{nbytes} x i8] zeroinitializer, align 64"
             old = fn.module.add_global(f"zeros{nbytes}", definition)
-        trips, steps = divmod(depth.size, c.how.unroll)
-        counts = [("i64", str(trips)), ("i64", str(steps))]
         fn.call("void", name, *operands, ("ptr", old), ("ptr", sums), *counts, declare=False)
         if depth.is_last:
             self._finish(sums, down, across, width)
+
+    def _needed_steps(self, depth: Depth) -> tuple[str, str]:
+        """Steps of a block that are left out at its start, and how many there are then."""
+        fn = self.writer.frame.fn
+        back = "0" if depth.at == "0" else fn.value(f"sub nsw i64 0, {depth.at}")
+        low, high = (
+            self._clamped(self._plus(border, back), 0, depth.size)
+            for border in self.ranges["depth"]
+        )
+        return low, fn.value(f"sub nsw i64 {high}, {low}")
 
     def _finish(self, sums: str, down: Place, across: Place, stride: int) -> None:
         """Runs the stores on a tile in memory."""

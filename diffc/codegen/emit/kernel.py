@@ -43,6 +43,7 @@ from diffc.codegen.loops.nodes import (
     Sweep,
     Turn,
     Vector,
+    Within,
 )
 from diffc.codegen.loops.scratch import WORKSPACE, scratch_in_arena, scratch_on_stack
 from diffc.codegen.loops.walk import operands, statements, stored
@@ -64,6 +65,7 @@ class KernelWriter:
         numbering: Structural numbers of its expressions.
         memory: Accesses.
         evaluator: Expressions.
+        ranges: First value and end (`i64`) of variables of which not all points are needed.
         workspace: Pointer to memory for sorting.
         attributes: Type and attributes of each buffer's pointer, where they are known.
     """
@@ -76,6 +78,7 @@ class KernelWriter:
         "kernel",
         "memory",
         "numbering",
+        "ranges",
         "workspace",
     )
 
@@ -94,6 +97,7 @@ class KernelWriter:
         self.numbering = Numbering()
         self.memory = Memory(frame, streamed)
         self.evaluator = Evaluator(frame, self.numbering, self.memory)
+        self.ranges: dict[Var, tuple[str, str]] = {}
         self._fresh = 0
 
     def inside(self, frame: Frame) -> KernelWriter:
@@ -126,6 +130,8 @@ class KernelWriter:
                 self.par(first)
             elif isinstance(first, For):
                 self._for(first)
+            elif isinstance(first, Within):
+                self._within(first)
             elif isinstance(first, Contract):
                 write_contract(self, first)
             elif isinstance(first, Scatter):
@@ -167,6 +173,16 @@ class KernelWriter:
         """Runs what is written inside for each value of `var` (of which there is one at least)."""
         extent = extent_of(var)
         frame = self.frame
+        if var in self.ranges:
+            assert not is_reverse, "only independent points are left out"
+            low, high = self.ranges[var]
+            with (
+                frame.level(stores=stores, is_conditional=True),
+                frame.fn.loop(high, start=low, may_be_empty=True) as loop,
+            ):
+                frame.bind(var, loop.index)
+                yield
+            return
         with frame.level(stores=stores):
             if extent == 1:
                 frame.bind(var, 0)
@@ -178,6 +194,19 @@ class KernelWriter:
                     index = frame.fn.value(f"sub nsw i64 {extent - 1}, {index}")
                 frame.bind(var, index)
                 yield
+
+    def _within(self, stmt: Within) -> None:
+        """Writes a statement of which not all points are needed."""
+        fn, extent = self.frame.fn, extent_of(stmt.var)
+        ends = ["0"]  # then the first point, and the end, which is not before it
+        for end in (stmt.first, stmt.stop):
+            value = self.evaluator.value(end)
+            assert value.lanes == 1, "a range is the same at all points"
+            least = fn.call("i64", "llvm.smin.i64", ("i64", value.text), ("i64", str(extent)))
+            ends.append(fn.call("i64", "llvm.smax.i64", ("i64", least), ("i64", ends[-1])))
+        self.ranges[stmt.var] = ends[1], ends[2]
+        self.body((stmt.body,))
+        del self.ranges[stmt.var]
 
     def par(self, stmt: Par) -> None:
         """Writes a nest of independent points."""
@@ -270,6 +299,9 @@ class KernelWriter:
         """
         frame, extent = self.frame, extent_of(var)
         whole = extent // lanes * lanes
+        if var in self.ranges:
+            self._ranged_vectors(stmt, var, lanes, stores)
+            return
         if lanes < extent != whole and self._is_long(stmt):
             with frame.level(stores=stores), frame.fn.loop(extent, step=lanes) as loop:
                 mask = self._below(loop.index, extent, lanes)
@@ -286,6 +318,23 @@ class KernelWriter:
             with frame.level(stores=stores):
                 rest = extent - whole
                 self._chunk(stmt, var, str(whole), round_up(rest), rest)
+
+    def _ranged_vectors(self, stmt: Par, var: Var, lanes: int, stores: frozenset[Buffer]) -> None:
+        """The vectors of a nest in which a needed point lies."""
+        frame, fn, extent = self.frame, self.frame.fn, extent_of(var)
+        whole = extent // lanes * lanes
+        low, high = self.ranges[var]
+        first = fn.scaled(fn.value(f"udiv i64 {low}, {lanes}"), lanes)
+        stop = fn.call("i64", "llvm.smin.i64", ("i64", high), ("i64", str(whole)))
+        with (
+            frame.level(stores=stores, is_conditional=True),
+            fn.loop(stop, start=first, step=lanes, may_be_empty=True) as loop,
+        ):
+            self._chunk(stmt, var, loop.index, lanes, lanes)
+        if extent > whole:
+            some = fn.value(f"icmp sgt i64 {high}, {whole}")
+            with frame.level(stores=stores, is_conditional=True), fn.when(some):
+                self._chunk(stmt, var, str(whole), round_up(extent - whole), extent - whole)
 
     def _strip(
         self, stmt: Par, var: Var, lanes: int, stores: frozenset[Buffer], part: Part

@@ -16,6 +16,7 @@ reductions take are computed, then those that are stored, then all is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from math import gcd, prod
@@ -26,10 +27,11 @@ from diffc.codegen.emit.frame import Lanes, Value
 from diffc.codegen.emit.numbering import is_long
 from diffc.codegen.emit.registers import register, slice_lanes
 from diffc.codegen.emit.scalars import Ops
-from diffc.codegen.emit.text import FunctionText
+from diffc.codegen.emit.text import FunctionText, Loop
 from diffc.codegen.loops.nodes import Buffer, Contract, Expr, Fetch, Load, Reduce, Store
 from diffc.codegen.loops.walk import expressions, varying
 from diffc.codegen.targets import ITEM_BYTES, Target
+from diffc.errors import InternalError
 from diffc.ir.index import Dim, Var, coefficient, ravel, unravel
 
 if TYPE_CHECKING:
@@ -68,15 +70,23 @@ def write_sweep(
     elif all(reduce.order == "sequence" for reduce in reduces):
         states = job.sequence()
     elif writer.frame.lanes is None:
+        _all_needed(writer, vars if len(vars) > 1 else ())
         states = job.along()
     elif total <= UNROLLED_TREE:
+        _all_needed(writer, vars)
         states = job.tree()
     else:
+        _all_needed(writer, vars[1:])
         states = job.dealt()
     for reduce, fold, state in zip(reduces, job.folds, states, strict=True):
         lanes = job.ops.lanes
         text = fold.finish(job.ops, state)
         writer.frame.bind_scalar(reduce.target.name, Value(text, lanes))
+
+
+def _all_needed(writer: KernelWriter, vars: Sequence[Var]) -> None:
+    if any(var in writer.ranges for var in vars):
+        raise InternalError(f"a sweep over {', '.join(map(str, vars))} can leave out no points")
 
 
 def write_contract(writer: KernelWriter, stmt: Contract) -> None:
@@ -125,18 +135,28 @@ def _nest(
         return term([text for _, text in carried])
     var, rest = vars[0], vars[1:]
     kinds = [kind for kind, _ in carried]
-    if _extent(var) <= UNROLLED_TERMS:
+    if _extent(var) <= UNROLLED_TERMS and var not in writer.ranges:
         for value in range(_extent(var)):
             with frame.level(stores=written):
                 frame.bind(var, value)
                 texts = _nest(writer, rest, carried, term, written)
             carried = list(zip(kinds, texts, strict=True))
         return [text for _, text in carried]
-    with frame.level(stores=written), frame.fn.loop(_extent(var), carried) as loop:
+    with frame.level(stores=written), _along(writer, var, _extent(var), carried) as loop:
         frame.bind(var, loop.index)
         inner = list(zip(kinds, loop.carried, strict=True))
         loop.next = _nest(writer, rest, inner, term, written)
     return loop.results
+
+
+def _along(
+    writer: KernelWriter, var: Var, extent: int, carried: Sequence[tuple[str, str]] = ()
+) -> AbstractContextManager[Loop]:
+    """A loop over the needed values of a variable."""
+    if var not in writer.ranges:
+        return writer.frame.fn.loop(extent, carried)
+    low, high = writer.ranges[var]
+    return writer.frame.fn.loop(high, carried, start=low, may_be_empty=True)
 
 
 @dataclass(slots=True)
@@ -268,17 +288,15 @@ class _Job:
         trip = copies * lanes
         trips = self._trips_of_period(trip, lanes)
         steps, at = self.total // (trip * trips), 0
+        needed = self.writer.ranges.get(flat)
+        if needed is not None and (steps <= 1 or trips > 1):
+            raise InternalError(f"a sweep over {flat} is too short to leave out points")
         if steps > 1:
             at = steps * trip * trips
-            carried = [
-                pair
-                for fold, states in zip(self.folds, partials, strict=True)
-                for state in states
-                for pair in zip(fold.kinds(ops), state, strict=True)
-            ]
+            carried = self._flat(ops, partials)
             with (
-                frame.level(stores=self.written),
-                frame.fn.loop(at, carried, step=trip * trips) as loop,
+                frame.level(stores=self.written, is_conditional=needed is not None),
+                self._trips(at, trip * trips, carried, needed) as loop,
             ):
                 partials = self._dealt(loop.carried, parts)
                 block = self.writer.fresh_var(steps)
@@ -291,13 +309,53 @@ class _Job:
                         first, base = 0, frame.plus(loop.index, str(copy * lanes))
                     self._deal_vector(ops, flat, base, lanes, copy, partials, first)
                 loop.next = [x for states in partials for state in states for x in state]
-        for copy in range(-(-(self.total - at) // lanes)):
-            active = min(lanes, self.total - at - copy * lanes)
-            self._deal_vector(ops, flat, str(at + copy * lanes), active, copy, partials)
+            partials = self._dealt(loop.results, parts)
+        if needed is not None and at < self.total:
+            fn, before = frame.fn, self._flat(ops, partials)
+            some = fn.value(f"icmp sgt i64 {needed[1]}, {at}")
+            with (
+                frame.level(stores=self.written, is_conditional=True),
+                fn.when(some, before) as arm,
+            ):
+                self._deal_rest(ops, flat, at, partials)
+                arm.values = [text for _, text in self._flat(ops, partials)]
+            return self._dealt(arm.merged, parts)
+        self._deal_rest(ops, flat, at, partials)
         if not steps:
             for states in partials:
                 del states[-(-self.total // lanes) :]
         return partials
+
+    def _trips(
+        self,
+        stop: int,
+        step: int,
+        carried: Sequence[tuple[str, str]],
+        needed: tuple[str, str] | None,
+    ) -> AbstractContextManager[Loop]:
+        """A loop by steps below `stop`, over those in which needed points lie."""
+        fn = self.writer.frame.fn
+        if needed is None:
+            return fn.loop(stop, carried, step=step)
+        first = fn.scaled(fn.value(f"udiv i64 {needed[0]}, {step}"), step)
+        last = fn.call("i64", "llvm.smin.i64", ("i64", needed[1]), ("i64", str(stop)))
+        return fn.loop(last, carried, start=first, step=step, may_be_empty=True)
+
+    def _flat(self, ops: Ops, partials: Sequence[States]) -> list[tuple[str, str]]:
+        """The partial results of each fold with their types, in one list."""
+        return [
+            pair
+            for fold, states in zip(self.folds, partials, strict=True)
+            for state in states
+            for pair in zip(fold.kinds(ops), state, strict=True)
+        ]
+
+    def _deal_rest(self, ops: Ops, flat: Var, at: int, partials: list[States]) -> None:
+        """Folds the values from `at` on, at most one for each partial result."""
+        lanes = ops.lanes
+        for copy in range(-(-(self.total - at) // lanes)):
+            active = min(lanes, self.total - at - copy * lanes)
+            self._deal_vector(ops, flat, str(at + copy * lanes), active, copy, partials)
 
     def _dealt(self, texts: Sequence[str], parts: Sequence[int]) -> list[States]:
         """The partial results of each fold, from a flat list."""
@@ -322,13 +380,21 @@ class _Job:
             for part in range(count):
                 _write(fn, arrays, str(part), fold.identity(ops))
         whole, rest = divmod(self.total, lanes)
-        with frame.level(stores=self.written), fn.loop(whole * lanes, step=lanes) as loop:
+        needed = self.writer.ranges.get(flat)
+        with (
+            frame.level(stores=self.written, is_conditional=needed is not None),
+            self._trips(whole * lanes, lanes, (), needed) as loop,
+        ):
             turn = fn.value(f"udiv i64 {loop.index}, {lanes}")
             due = {n: fn.value(f"and i64 {turn}, {n - 1}") for n in sorted(set(parts))}
             self._fold_due(ops, flat, loop.index, lanes, slots, [due[count] for count in parts])
-        if rest:
-            numbers = [str(whole % count) for count in parts]
+        numbers = [str(whole % count) for count in parts]
+        if rest and needed is None:
             self._fold_due(ops, flat, str(whole * lanes), rest, slots, numbers)
+        elif rest and needed is not None:
+            some = fn.value(f"icmp sgt i64 {needed[1]}, {whole * lanes}")
+            with frame.level(stores=self.written, is_conditional=True), fn.when(some):
+                self._fold_due(ops, flat, str(whole * lanes), rest, slots, numbers)
         return [
             [_read(fn, arrays, str(part)) for part in range(count)]
             for arrays, count in zip(slots, parts, strict=True)
@@ -545,7 +611,10 @@ class _Job:
         for fold, arrays, width in zip(self.folds, slots, widths, strict=True):
             with fn.loop(width) as loop:
                 _write(fn, arrays, loop.index, fold.identity(ops))
-        with frame.level(stores=self.written), fn.loop(self.total) as loop:
+        with (
+            frame.level(stores=self.written),
+            _along(self.writer, flat, self.total) as loop,
+        ):
             frame.bind(flat, loop.index)
             self.unflatten(flat)
             numbers = [

@@ -39,6 +39,7 @@ from diffc.codegen.loops.nodes import (
     Stmt,
     Store,
     Sweep,
+    Within,
 )
 from diffc.codegen.loops.walk import stored
 from diffc.codegen.targets import Target
@@ -175,6 +176,13 @@ class _Points:
             made.vars[var] = np.tile(index, self.count)
         return made
 
+    def number(self, vars: Sequence[Var]) -> Array:
+        """The row-major number of each point among those of some variables."""
+        found = np.zeros(self.count, np.int64)
+        for var in vars:
+            found = found * _extent(var) + self.vars[var]
+        return found
+
     def take(self, mask: Array) -> _Points:
         """The points where a mask holds."""
         return _Points(
@@ -205,7 +213,8 @@ def run(kernel: Kernel, arrays: Mapping[Buffer, Array], target: Target) -> int:
     """
     memory = dict(arrays)
     for buffer in kernel.scratch:
-        memory[buffer] = np.zeros(buffer.shape, DTYPES[buffer.dtype])
+        dtype = DTYPES[buffer.dtype]  # undefined: nothing may depend on it
+        memory[buffer] = np.full(buffer.shape, np.nan if dtype.kind == "f" else 77, dtype)
     state = _Run(memory, target, frozenset(kernel.scratch))
     state.body(kernel.body, _Points(1))
     return state.status
@@ -217,6 +226,21 @@ class _Run:
     target: Target
     scratch: frozenset[Buffer]
     status: int = 0
+    ranges: dict[Var, tuple[int, int]] = field(default_factory=dict)
+    """The values of variables that are needed, where these are not all."""
+
+    def expand(self, points: _Points, vars: Sequence[Var]) -> _Points:
+        """Each point with all values of more variables that are needed, row-major."""
+        inner = points.expand(vars)
+        for var in vars:
+            if var in self.ranges:
+                first, stop = self.ranges[var]
+                inner = inner.take((inner.vars[var] >= first) & (inner.vars[var] < stop))
+        return inner
+
+    def terms(self, vars: Sequence[Var]) -> Array:
+        """The numbers of the points of a fold that are needed."""
+        return self.expand(_Points(1), vars).number(vars)
 
     # --- statements
 
@@ -226,7 +250,7 @@ class _Run:
 
     def statement(self, stmt: Stmt, points: _Points) -> None:
         if isinstance(stmt, Par):
-            inner = points.expand(stmt.vars)
+            inner = self.expand(points, stmt.vars)
             if stored(stmt.body) & self.scratch and len(stmt.body) > 1:
                 for point in range(inner.count):  # scratch belongs to one point
                     self.body(stmt.body, inner.take(np.arange(inner.count) == point))
@@ -244,9 +268,15 @@ class _Run:
         elif isinstance(stmt, Sweep):
             for reduce in stmt.reduces:
                 points.scalars[reduce.target.name] = self.reduce(reduce, points)
-            inner = points.expand(stmt.vars)
+            inner = self.expand(points, stmt.vars)
             for store in stmt.stores:
                 self.store(store, inner)
+        elif isinstance(stmt, Within):
+            ends = [np.unique(self.value(end, points)) for end in (stmt.first, stmt.stop)]
+            assert all(len(end) == 1 for end in ends), "a range is the same at all points"
+            self.ranges[stmt.var] = int(ends[0][0]), int(ends[1][0])
+            self.statement(stmt.body, points)
+            del self.ranges[stmt.var]
         elif isinstance(stmt, Reduce):
             points.scalars[stmt.target.name] = self.reduce(stmt, points)
         elif isinstance(stmt, Contract):
@@ -320,39 +350,40 @@ class _Run:
     # --- folds
 
     def reduce(self, stmt: Reduce, points: _Points) -> Array:
-        total = prod(_extent(var) for var in stmt.vars)
+        terms = self.terms(stmt.vars)
         dtype = DTYPES[stmt.value.dtype]
-        inner = points.expand(stmt.vars)
+        inner = self.expand(points, stmt.vars)
         values = np.zeros((points.count, 0), dtype)
-        if total:
-            values = self.value(stmt.value, inner).reshape(points.count, total)
+        if len(terms):
+            values = self.value(stmt.value, inner).reshape(points.count, len(terms))
         if stmt.monoid in ("argmax", "argmin"):
-            if not total:
+            if not len(terms):
                 return np.zeros(points.count, np.int64)
-            return np.asarray(getattr(np, stmt.monoid)(values, axis=1)).astype(np.int64)
+            best = getattr(np, stmt.monoid)(values, axis=1)
+            return np.asarray(terms[best]).astype(np.int64)
         fold, start = FOLDS[stmt.monoid], identity(stmt.monoid, stmt.value.dtype)
         width = 1
         if stmt.order == "lanes":
             width = 4 * self.target.lanes(stmt.value.dtype)
         partials = np.full((points.count, width), start, dtype)
         with np.errstate(all="ignore"):
-            for term in range(total):
+            for number, term in enumerate(terms):
                 old = partials[:, term % width]
-                partials[:, term % width] = fold(old, values[:, term])
+                partials[:, term % width] = fold(old, values[:, number])
             while width > 1:
                 width //= 2
                 partials = fold(partials[:, :width], partials[:, width:])
         return np.asarray(partials[:, 0], dtype)
 
     def contract(self, stmt: Contract, points: _Points) -> Array:
-        total = prod(_extent(var) for var in stmt.vars)
+        total = len(self.terms(stmt.vars))
         dtype = stmt.target.dtype
         result = np.zeros(points.count, DTYPES[dtype])
         if stmt.start is not None:
             result = self.value(stmt.start, points)
         if not total:
             return result
-        inner = points.expand(stmt.vars)
+        inner = self.expand(points, stmt.vars)
         lhs = self.value(stmt.lhs, inner).reshape(points.count, total)
         rhs = self.value(stmt.rhs, inner).reshape(points.count, total)
         for term in range(total):

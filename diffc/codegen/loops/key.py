@@ -27,6 +27,7 @@ from diffc.codegen.loops.nodes import (
     Stmt,
     Store,
     Sweep,
+    Within,
 )
 from diffc.codegen.loops.walk import expressions, operands, statements
 from diffc.ir.index import Dim
@@ -99,6 +100,8 @@ class _Key:
         if isinstance(stmt, Sweep):
             return "sweep", stmt.vars, self.body(stmt.body)
         values = tuple(self.numbers[id(expr)] for expr in operands(stmt))
+        if isinstance(stmt, Within):
+            return "within", stmt.var, values, self.statement(stmt.body)
         if isinstance(stmt, Reduce):
             target = stmt.target.name, stmt.target.dtype
             return "reduce", *target, stmt.monoid, stmt.vars, stmt.order, values

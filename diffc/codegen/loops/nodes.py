@@ -2,9 +2,9 @@
 
 A kernel is a nest over dense, row-major buffers. ``lower`` says *what* is computed: ``Par`` (all
 points independent), ``For`` (in order), ``Reduce``, ``Sweep`` (reductions and stores in one pass),
-``Prefix`` (cumulative), ``Contract``, ``Store``, ``Scatter``. ``tile`` says *how* by filling in
-the ``how`` of the same nodes, and adds ``Fetch``. Sizes are integers here. Expressions are directed
-acyclic graphs: a node shared in Python is computed once per point.
+``Prefix`` (cumulative), ``Contract``, ``Store``, ``Scatter``. ``tile`` says *how* by filling in the
+``how`` of the same nodes, and adds ``Fetch`` and ``Within``. Sizes are integers here. Expressions
+are directed acyclic graphs: a node shared in Python is computed once per point.
 
 Meaning of the order of summation: it is fixed by ``Reduce.order``, the extents and the target, and
 by nothing else, so that fusing a reduction never changes its bits. ``lanes``: the (row-major
@@ -232,6 +232,21 @@ class For(Stmt):
     body: tuple[Stmt, ...]
     reverse: bool = False
     guard: Guard = field(default=TRUE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Within(Stmt):
+    """A statement of which only the points with ``first <= var < stop`` are needed.
+
+    ``first`` and ``stop`` are i64, the same at all points around it, and may lie outside of the
+    range of ``var``, which ``body`` binds. Other points are left out where that is cheap: whoever
+    needs what they would give has to make sure of it.
+    """
+
+    var: Var
+    first: Expr
+    stop: Expr
+    body: Stmt
 
 
 @dataclass(frozen=True, slots=True, eq=False)

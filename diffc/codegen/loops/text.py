@@ -99,6 +99,11 @@ class _Printer:
                 self.lines.append(f"{indent}sweep {_vars(stmt.vars)} {{")
                 self._inside(stmt.vars, stmt.body, indent + "  ")
                 self.lines.append(indent + "}")
+            case n.Within():
+                ends = f"{self._expr(stmt.first)} to {self._expr(stmt.stop)}"
+                self.lines.append(f"{indent}within {_vars((stmt.var,))} from {ends} {{")
+                self._body((stmt.body,), indent + "  ")
+                self.lines.append(indent + "}")
             case n.Reduce():
                 head = (
                     f"{stmt.target.name}: {stmt.target.dtype} = reduce {stmt.monoid} {stmt.order}"
@@ -266,6 +271,8 @@ def _own_expressions(stmt: n.Stmt) -> tuple[n.Expr, ...]:
             return (stmt.lhs, stmt.rhs) if stmt.start is None else (stmt.lhs, stmt.rhs, stmt.start)
         case n.Scatter():
             return (*(i for i in stmt.indices if isinstance(i, n.Expr)), stmt.value)
+        case n.Within():
+            return stmt.first, stmt.stop
     return ()
 
 
@@ -274,6 +281,8 @@ def _expressions(body: tuple[n.Stmt, ...]) -> Iterator[n.Expr]:
         yield from _own_expressions(stmt)
         if isinstance(stmt, (n.Par, n.For, n.Sweep)):
             yield from _expressions(stmt.body)
+        if isinstance(stmt, n.Within):
+            yield from _expressions((stmt.body,))
 
 
 # --- parsing ----------------------------------------------------------------------------------
@@ -402,6 +411,17 @@ class _Parser:
         if self.accept("fetch"):
             near = self.accept("near")
             return n.Fetch(self._known_buffer(), self._brackets(), near)
+        if self.accept("within"):
+            (var,) = self._take_vars()
+            self.expect("from")
+            first = self._expr()
+            self.expect("to")
+            stop = self._expr()
+            self.expect("{")
+            body = self._body()
+            if len(body) != 1:
+                self.fail("`within` holds one statement")
+            return n.Within(var, first, stop, body[0])
         if self.accept("scatter"):
             combine: Any = self.take("name")
             mode: Any = self.take("name")

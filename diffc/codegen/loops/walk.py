@@ -28,6 +28,7 @@ from diffc.codegen.loops.nodes import (
     Stmt,
     Store,
     Sweep,
+    Within,
 )
 from diffc.ir.index import Dim, Guard, Var, free
 
@@ -105,6 +106,8 @@ def varying(
 
 def bodies(stmt: Stmt) -> tuple[Stmt, ...]:
     """The statements inside `stmt`."""
+    if isinstance(stmt, Within):
+        return (stmt.body,)
     return stmt.body if isinstance(stmt, Par | For | Sweep) else ()
 
 
@@ -123,6 +126,8 @@ def operands(stmt: Stmt) -> tuple[Expr, ...]:
         return (stmt.lhs, stmt.rhs) if stmt.start is None else (stmt.lhs, stmt.rhs, stmt.start)
     if isinstance(stmt, Scatter):
         return (*(index for index in stmt.indices if isinstance(index, Expr)), stmt.value)
+    if isinstance(stmt, Within):
+        return stmt.first, stmt.stop
     return ()
 
 
@@ -258,6 +263,10 @@ def map_statement(
         return replace(stmt, indices=places, value=known[id(stmt.value)])
     if isinstance(stmt, Sort):
         return replace(stmt, indices=tuple(on_index(index) for index in stmt.indices))
+    if isinstance(stmt, Within):
+        inner = map_statement(stmt.body, on_index, on_guard, known, on_access, on_scalar)
+        first, stop = known[id(stmt.first)], known[id(stmt.stop)]
+        return replace(stmt, first=first, stop=stop, body=inner)
     raise TypeError(f"not a statement: {stmt!r}")
 
 

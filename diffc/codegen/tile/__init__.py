@@ -8,6 +8,7 @@ share. Orders of summation are given, not chosen here.
 from diffc.codegen.loops.nodes import Kernel
 from diffc.codegen.targets import Target
 from diffc.codegen.tile.ahead import look_ahead
+from diffc.codegen.tile.bands import within_bands
 from diffc.codegen.tile.nest import tile as arrange
 from diffc.codegen.tile.shares import share
 
@@ -16,4 +17,5 @@ __all__ = ["tile"]
 
 def tile(kernel: Kernel, target: Target) -> Kernel:
     """A kernel that computes the same, arranged for a target; threads share what is much work."""
-    return share(look_ahead(arrange(kernel, target), target), target)
+    arranged = within_bands(arrange(kernel, target), target)
+    return share(look_ahead(arranged, target), target)

@@ -25,6 +25,7 @@ from diffc.codegen.loops.nodes import (
     Stmt,
     Store,
     Sweep,
+    Within,
 )
 from diffc.codegen.loops.walk import expressions, operands
 from diffc.codegen.targets import ITEM_BYTES, Target
@@ -72,6 +73,8 @@ def _cycles(stmt: Stmt, target: Target, lanes: int) -> float:
             return _contraction(stmt, target)
         inner = stmt.how.lanes if stmt.how is not None and lanes == 1 else lanes
         return _size(stmt.vars) * cycles(stmt.body, target, inner) + LOOP
+    if isinstance(stmt, Within):  # where it ends is known at run time only
+        return _cycles(stmt.body, target, lanes)
     if isinstance(stmt, For):
         return extent_of(stmt.var) * (cycles(stmt.body, target, lanes) + LOOP)
     if isinstance(stmt, Sweep):
