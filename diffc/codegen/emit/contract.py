@@ -16,12 +16,13 @@ job of its own, which goes through a range of them. Panels of rhs are packed bef
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING
 
 from diffc.codegen.emit.contract_epilogue import Epilogue
+from diffc.codegen.emit.contract_loops import Loops
 from diffc.codegen.emit.contract_order import (
     Block,
     Depth,
@@ -34,7 +35,6 @@ from diffc.codegen.emit.contract_order import (
 from diffc.codegen.emit.contract_pack import Packing
 from diffc.codegen.emit.contract_tiles import Level, Tiles
 from diffc.codegen.emit.shares import Part, part
-from diffc.codegen.emit.text import LLVM_TYPES
 from diffc.codegen.loops.contraction import (
     Access,
     Contraction,
@@ -76,14 +76,16 @@ def write_contraction(writer: KernelWriter, par: Par) -> None:
     changed = stored(par.body)
     with frame.level(stores=changed):
         epilogue = Epilogue(writer, c)
-        job = _Job(writer, c, epilogue, par)
+        job = _Job(writer, Loops(frame), c, epilogue, par)
         for var in epilogue.vars:
             if var not in c.outer:
                 job.values[var] = frame.dim(var)
         axes = {"rows": c.row, "columns": c.column}
         axes |= {"depth": c.depth[0]} if len(c.depth) == 1 else {}
-        job.ranges = {k: writer.ranges[v] for k, v in axes.items() if v in writer.ranges}
-        if len(job.ranges) < sum(var in writer.ranges for var in (*par.vars, *c.depth)):
+        job.loops.ranges.update(
+            {k: writer.ranges[v] for k, v in axes.items() if v in writer.ranges}
+        )
+        if len(job.loops.ranges) < sum(var in writer.ranges for var in (*par.vars, *c.depth)):
             raise InternalError("a contraction cannot leave out points of these variables")
         lhs = frame.pointer(c.lhs.buffer, c.lhs.rest)
         rhs = frame.pointer(c.rhs.buffer, c.rhs.rest)
@@ -96,105 +98,13 @@ class _Job:
     """Writes one contraction into the kernel's function."""
 
     writer: KernelWriter
+    loops: Loops
     c: Contraction
     epilogue: Epilogue
     par: Par
     values: dict[Var, str] = field(default_factory=dict)
     is_packed: bool = False
     is_part: bool = False
-    limits: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """The tiles of an axis (`rows`, `columns`) to which a part is limited."""
-    ranges: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """The needed points of an axis (`rows`, `columns`, `depth`), where these are not all."""
-
-    # --- values
-
-    def _plus(self, a: str, b: str) -> str:
-        return self.writer.frame.plus(a, b)
-
-    def _times(self, a: str, factor: int) -> str:
-        return "0" if factor == 0 else self.writer.frame.times(a, factor)
-
-    def _moved(self, pointer: str, dtype: str, *offsets: str) -> str:
-        """A pointer moved by elements."""
-        for offset in offsets:
-            pointer = self.writer.frame.step(pointer, LLVM_TYPES[dtype], offset)
-        return pointer
-
-    @contextmanager
-    def _loop(self, count: int) -> Iterator[str]:
-        if count == 1:
-            yield "0"
-            return
-        with self.writer.frame.fn.loop(count) as loop:
-            yield loop.index
-
-    @contextmanager
-    def _tiles(
-        self,
-        span: Span,
-        base: str,
-        start: int,
-        limit: tuple[str, str] | None = None,
-        first: int = 0,
-        needed: tuple[str, str] | None = None,
-    ) -> Iterator[Place]:
-        """The tiles of a span in a block that begins at `base` (its first tile at `start`).
-
-        Only those whose numbers lie within `limit`, where there is one; `first` is that of the
-        span's first tile. Only those in which points of the range `needed` lie, if there is one.
-        """
-        if needed is not None:
-            assert limit is None, "threads share no part of a nest"
-            loop = self._range(
-                *self._touched(span, self._plus(base, str(span.start - start)), needed)
-            )
-        elif limit is None:
-            loop = self._loop(span.count)
-        else:
-            low, high = (self._clamped(border, first, span.count) for border in limit)
-            loop = self._range(low, high)
-        with loop as number:
-            moved = self._times(number, span.size)
-            inside = self._plus(moved, str(span.start - start))
-            tile = "0" if limit is None else self._plus(number, str(first))
-            yield Place(self._plus(inside, base), inside, span.size, tile)
-
-    def _touched(self, span: Span, origin: str, needed: tuple[str, str]) -> tuple[str, str]:
-        """First and end of the pieces of a span that begins at `origin` which a range touches."""
-        fn = self.writer.frame.fn
-        back = "0" if origin == "0" else fn.value(f"sub nsw i64 0, {origin}")
-        found: list[str] = []
-        for border, more in zip(needed, (0, span.size - 1), strict=True):
-            inside = self._clamped(self._plus(border, back), 0, span.count * span.size)
-            found.append(fn.value(f"udiv i64 {self._plus(inside, str(more))}, {span.size}"))
-        return found[0], found[1]
-
-    def _clamped(self, border: str, first: int, count: int) -> str:
-        """A border of tiles, counted from tile `first` of `count`."""
-        fn = self.writer.frame.fn
-        moved = self._plus(border, str(-first))
-        above = fn.call("i64", "llvm.smax.i64", ("i64", moved), ("i64", "0"))
-        return fn.call("i64", "llvm.smin.i64", ("i64", above), ("i64", str(count)))
-
-    @contextmanager
-    def _range(self, low: str, high: str) -> Iterator[str]:
-        with self.writer.frame.fn.loop(high, start=low, may_be_empty=True) as loop:
-            yield loop.index
-
-    def _along(
-        self, axis: str, tiles: Sequence[Span], base: str
-    ) -> Iterator[AbstractContextManager[Place]]:
-        """The tiles of a block, to be entered one by one; a part's own, where it is limited."""
-        limit, first, needed = self.limits.get(axis), 0, self.ranges.get(axis)
-        for span in tiles:
-            yield self._tiles(span, base, tiles[0].start, limit, first, needed)
-            first += span.count
-
-    @contextmanager
-    def _blocks(self, block: Block) -> Iterator[str]:
-        with self._loop(block.count) as number:
-            yield self._plus(self._times(number, block.stride), str(block.start))
 
     def _scratch(self, what: str) -> str:
         name = panel_name(self.c.target, what)
@@ -234,10 +144,13 @@ class _Job:
             left, right, *rest = inside.values
             known = dict(zip(vars, rest, strict=False))
             epilogue = Epilogue(inside.writer, self.c)
-            job = _Job(inside.writer, self.c, epilogue, self.par, known, self.is_packed, True)
+            loops = Loops(inside.writer.frame)
+            job = _Job(
+                inside.writer, loops, self.c, epilogue, self.par, known, self.is_packed, True
+            )
             if over != "points":
                 axis = "columns" if over == "pack" else over
-                job.limits[axis] = inside.begin, inside.end
+                job.loops.limits[axis] = inside.begin, inside.end
             yield _Part(job, inside, left, right, rest[len(vars) :])
 
     def _panel(self, what: str) -> Buffer:
@@ -279,8 +192,12 @@ class _Job:
         """The operands at a value of a variable around the tiles."""
         c = self.c
         self.values[var] = number
-        left = self._moved(lhs, c.lhs.buffer.dtype, self._times(number, c.lhs.strides[var]))
-        right = self._moved(rhs, c.rhs.buffer.dtype, self._times(number, c.rhs.strides[var]))
+        left = self.loops.moved(
+            lhs, c.lhs.buffer.dtype, self.loops.times(number, c.lhs.strides[var])
+        )
+        right = self.loops.moved(
+            rhs, c.rhs.buffer.dtype, self.loops.times(number, c.rhs.strides[var])
+        )
         return left, right
 
     def _pack_ahead(self, index: int, rhs: str) -> None:
@@ -301,7 +218,7 @@ class _Job:
             self.is_packed = packed
             return
         var = c.outer[index]
-        with self._loop(extent_of(var)) as number:
+        with self.loops.loop(extent_of(var)) as number:
             left, right = self._outer_moved(var, number, lhs, rhs)
             self.outer(index + 1, left, right)
         self.is_packed = packed
@@ -324,7 +241,7 @@ class _Job:
             self._dots(lhs, rhs)
             return
         for block in repeated(self._column_blocks()):
-            with self._blocks(block) as column:
+            with self.loops.blocks(block) as column:
                 if self._is_open:
                     self._open_depth(block, column, lhs, rhs)
                     continue
@@ -334,7 +251,7 @@ class _Job:
     @property
     def _is_open(self) -> bool:
         """Whether it is known at run time only which blocks of the contracted index there are."""
-        return "depth" in self.ranges and self.c.how.depth_block > 0
+        return "depth" in self.loops.ranges and self.c.how.depth_block > 0
 
     def _open_depth(self, block: Block, column: str, lhs: str, rhs: str) -> None:
         """Adds the needed blocks of the contracted index to zeroes; stores follow."""
@@ -344,13 +261,13 @@ class _Job:
         size = ("i64", str(nbytes))
         fn.call("void", "llvm.memset.p0.i64", ("ptr", sums), ("i8", "0"), size, ("i1", "false"))
         for span in depth_tiles(self.c):
-            low, high = self._touched(span, str(span.start), self.ranges["depth"])
-            with self._range(low, high) as number:
-                start = self._plus(self._times(number, span.size), str(span.start))
+            low, high = self.loops.touched(span, str(span.start), self.loops.ranges["depth"])
+            with self.loops.range(low, high) as number:
+                start = self.loops.plus(self.loops.times(number, span.size), str(span.start))
                 self._depth_block(Depth(start, span.size, False, False), block, column, lhs, rhs)
-        for wide in self._along("columns", block.tiles, column):
+        for wide in self.loops.along("columns", block.tiles, column):
             with wide as across:
-                for tall in self._along("rows", rows, "0"):
+                for tall in self.loops.along("rows", rows, "0"):
                     with tall as down:
                         width = padded(across.size, self.c.how.lanes)
                         self._finish(self._sums_of(down, across), down, across, width)
@@ -364,16 +281,16 @@ class _Job:
     def _sums_of(self, down: Place, across: Place) -> str:
         """Where the sums of a tile wait for the next block of the contracted index."""
         first = across.at if self._has_own_columns() else across.inside
-        offsets = self._times(down.at, self._widest()), self._times(first, down.size)
-        return self._moved(self._scratch("sums"), self.epilogue.dtype, *offsets)
+        offsets = self.loops.times(down.at, self._widest()), self.loops.times(first, down.size)
+        return self.loops.moved(self._scratch("sums"), self.epilogue.dtype, *offsets)
 
     def _depth(
         self, piece: tuple[Span, bool, bool], block: Block, column: str, lhs: str, rhs: str
     ) -> None:
         """Some blocks of the contracted index."""
         span, is_first, is_last = piece
-        with self._loop(span.count) as number:
-            start = self._plus(self._times(number, span.size), str(span.start))
+        with self.loops.loop(span.count) as number:
+            start = self.loops.plus(self.loops.times(number, span.size), str(span.start))
             depth = Depth(start, span.size, is_first, is_last)
             self._depth_block(depth, block, column, lhs, rhs)
 
@@ -386,7 +303,7 @@ class _Job:
             self._shared_rows(block, column, depth, lhs, rhs)
             return
         for rows in repeated(blocks(row_tiles(c), c.how.row_block)):
-            with self._blocks(rows) as row:
+            with self.loops.blocks(rows) as row:
                 if c.how.pack_lhs:
                     self._pack_lhs(rows.tiles, row, lhs, depth)
                 self._block(rows, row, block, column, depth, lhs, rhs)
@@ -405,9 +322,9 @@ class _Job:
     def _block(
         self, rows: Block, row: str, columns: Block, column: str, depth: Depth, lhs: str, rhs: str
     ) -> None:
-        for wide in self._along("columns", columns.tiles, column):
+        for wide in self.loops.along("columns", columns.tiles, column):
             with wide as across:
-                for tall in self._along("rows", rows.tiles, row):
+                for tall in self.loops.along("rows", rows.tiles, row):
                     with tall as down:
                         self._tile(down, across, depth, lhs, rhs)
 
@@ -424,7 +341,7 @@ class _Job:
         levels = joined(
             [Level(*parts) for parts in zip(extents, lhs or [0], rhs or [0], strict=True)]
         )
-        if c.how.depth_block or "depth" in self.ranges:
+        if c.how.depth_block or "depth" in self.loops.ranges:
             if len(levels) != 1:
                 raise InternalError("only one contracted variable can be blocked")
             levels = [Level(None, levels[0].lhs, levels[0].rhs)]
@@ -447,22 +364,22 @@ class _Job:
         if c.how.pack_lhs if which == "lhs" else c.how.pack_rhs:
             return self._panel_of(which, place, depth)
         var = c.row if which == "lhs" else c.column
-        offsets = [self._times(place.at, one.strides[var])]
+        offsets = [self.loops.times(place.at, one.strides[var])]
         if c.depth:
-            offsets.append(self._times(depth.at, one.strides[c.depth[-1]]))
-        return self._moved(pointer, one.buffer.dtype, *offsets)
+            offsets.append(self.loops.times(depth.at, one.strides[c.depth[-1]]))
+        return self.loops.moved(pointer, one.buffer.dtype, *offsets)
 
     def _panel_of(self, which: str, place: Place, depth: Depth) -> str:
         """Where the panel of a tile begins; the last vector may reach beyond its end."""
         dtype = (self.c.lhs if which == "lhs" else self.c.rhs).buffer.dtype
-        offset = self._times(place.inside, depth.size)
+        offset = self.loops.times(place.inside, depth.size)
         if which == "rhs" and self._has_own_columns():
             deepest = max(span.size for span in depth_tiles(self.c))
-            offset = self._times(place.at, deepest)
+            offset = self.loops.times(place.at, deepest)
         slack = "0"
-        if which == "lhs" and "rows" in self.limits:
-            slack = self._times(place.number, self.c.how.lanes)
-        return self._moved(self._scratch(which), dtype, offset, slack)
+        if which == "lhs" and "rows" in self.loops.limits:
+            slack = self.loops.times(place.number, self.c.how.lanes)
+        return self.loops.moved(self._scratch(which), dtype, offset, slack)
 
     def _has_own_columns(self) -> bool:
         """Whether every column has a place of its own in panels and sums.
@@ -479,11 +396,13 @@ class _Job:
         left = self._operand("lhs", lhs, down, depth)
         right = self._operand("rhs", rhs, across, depth)
         counts: list[tuple[str, str]] = []
-        if "depth" in self.ranges:
+        if "depth" in self.loops.ranges:
             skipped, count = self._needed_steps(depth)
             (level,) = functions.levels
-            left = self._moved(left, c.lhs.buffer.dtype, self._times(skipped, level.lhs))
-            right = self._moved(right, c.rhs.buffer.dtype, self._times(skipped, level.rhs))
+            left = self.loops.moved(left, c.lhs.buffer.dtype, self.loops.times(skipped, level.lhs))
+            right = self.loops.moved(
+                right, c.rhs.buffer.dtype, self.loops.times(skipped, level.rhs)
+            )
             trips = fn.value(f"udiv i64 {count}, {c.how.unroll}")
             counts = [("i64", trips), ("i64", fn.value(f"urem i64 {count}, {c.how.unroll}"))]
         elif c.how.depth_block:
@@ -518,8 +437,8 @@ class _Job:
         fn = self.writer.frame.fn
         back = "0" if depth.at == "0" else fn.value(f"sub nsw i64 0, {depth.at}")
         low, high = (
-            self._clamped(self._plus(border, back), 0, depth.size)
-            for border in self.ranges["depth"]
+            self.loops.clamped(self.loops.plus(border, back), 0, depth.size)
+            for border in self.loops.ranges["depth"]
         )
         return low, fn.value(f"sub nsw i64 {high}, {low}")
 
@@ -546,15 +465,15 @@ class _Job:
         columns = extent_of(c.column)
         stride = padded(columns, c.how.lanes)
         sums, whole = self._scratch("sums"), Depth("0", c.depth_size, True, True)
-        for tall in self._along("rows", row_tiles(c), "0"):
+        for tall in self.loops.along("rows", row_tiles(c), "0"):
             with tall as down:
                 left = self._operand("lhs", lhs, down, whole)
                 for wide in column_tiles(c):
-                    with self._tiles(wide, "0", 0) as across:
+                    with self.loops.tiles(wide, "0", 0) as across:
                         functions = self._functions(down.size, wide.size)
                         name = functions.dot(down.size, wide.size, stride)
                         right = self._operand("rhs", rhs, across, whole)
-                        place = self._moved(sums, self.epilogue.dtype, across.at)
+                        place = self.loops.moved(sums, self.epilogue.dtype, across.at)
                         pointers = [("ptr", text) for text in (left, right, place)]
                         fn.call("void", name, *pointers, declare=False)
                 self._finish(sums, down, Place("0", "0", columns), stride)
@@ -569,13 +488,13 @@ class _Job:
                 column, at = share.values
                 share.job._pack_rhs(tiles, column, share.rhs, replace(depth, at=at))
             return
-        for tile in self._along("columns", tiles, base):
+        for tile in self.loops.along("columns", tiles, base):
             with tile as across:
                 stride = padded(across.size, self.c.how.lanes)
                 self._pack("rhs", rhs, across, stride, depth)
 
     def _pack_lhs(self, tiles: Sequence[Span], base: str, lhs: str, depth: Depth) -> None:
-        for tile in self._along("rows", tiles, base):
+        for tile in self.loops.along("rows", tiles, base):
             with tile as down:
                 self._pack("lhs", lhs, down, down.size, depth)
 
@@ -588,10 +507,10 @@ class _Job:
         along = one.strides[c.depth[-1]] if c.depth else 0
         module, target = self.writer.frame.fn.module, self.writer.frame.target
         packing = Packing(module, target, dtype, across, along, which == "rhs", c.how.lanes)
-        source = self._moved(pointer, dtype, self._times(place.at, across))
+        source = self.loops.moved(pointer, dtype, self.loops.times(place.at, across))
         panel = self._panel_of(which, place, depth)
         if c.how.depth_block or not c.depth:
-            source = self._moved(source, dtype, self._times(depth.at, along))
+            source = self.loops.moved(source, dtype, self.loops.times(depth.at, along))
             self._pack_run(packing, source, panel, place.size, stride, depth.size)
             return
         self._pack_nest(packing, one, 0, source, panel, place.size, stride)
@@ -616,10 +535,10 @@ class _Job:
         steps = stride
         for var in depth[level + 1 :]:
             steps *= extent_of(var)
-        with self._loop(extent) as number:
-            offset = self._times(number, one.strides[depth[level]])
-            here = self._moved(source, packing.dtype, offset)
-            there = self._moved(panel, packing.dtype, self._times(number, steps))
+        with self.loops.loop(extent) as number:
+            offset = self.loops.times(number, one.strides[depth[level]])
+            here = self.loops.moved(source, packing.dtype, offset)
+            there = self.loops.moved(panel, packing.dtype, self.loops.times(number, steps))
             self._pack_nest(packing, one, level + 1, here, there, width, stride)
 
     def _pack_run(
@@ -636,9 +555,11 @@ class _Job:
         for span in groups:
             if not span.count or not span.size:
                 continue
-            with self._tiles(span, "0", 0) as group:
-                here = self._moved(source, packing.dtype, self._times(group.at, packing.across))
-                there = self._moved(panel, packing.dtype, group.at)
+            with self.loops.tiles(span, "0", 0) as group:
+                here = self.loops.moved(
+                    source, packing.dtype, self.loops.times(group.at, packing.across)
+                )
+                there = self.loops.moved(panel, packing.dtype, group.at)
                 self._pack_squares(packing, here, there, span.size, stride, count)
 
     def _pack_squares(
@@ -654,8 +575,8 @@ class _Job:
         fn.call("void", name, *pointers, ("i64", str(count // lanes)), declare=False)
         if count % lanes:
             last = count - lanes
-            here = self._moved(source, packing.dtype, str(last * packing.along))
-            there = self._moved(panel, packing.dtype, str(last * stride))
+            here = self.loops.moved(source, packing.dtype, str(last * packing.along))
+            there = self.loops.moved(panel, packing.dtype, str(last * stride))
             pointers = [("ptr", here), ("ptr", there)]
             fn.call("void", name, *pointers, ("i64", "1"), declare=False)
 

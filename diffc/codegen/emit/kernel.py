@@ -17,16 +17,17 @@ from math import prod
 from diffc.codegen.emit.contract import write_contraction
 from diffc.codegen.emit.expr import ALWAYS, Evaluator
 from diffc.codegen.emit.frame import INDEX_LIMIT, Frame, Lanes, Value
+from diffc.codegen.emit.in_order import write_contract
 from diffc.codegen.emit.inlining import is_straight
 from diffc.codegen.emit.memory import Condition, Memory, Place
 from diffc.codegen.emit.numbering import Numbering, is_long
 from diffc.codegen.emit.prefix import write_prefix
-from diffc.codegen.emit.reduce import write_contract, write_sweep
+from diffc.codegen.emit.reduce import write_sweep
 from diffc.codegen.emit.shares import Part, part_of_nest
 from diffc.codegen.emit.sort import write_sort
 from diffc.codegen.emit.text import ModuleText, constant, vector_type
 from diffc.codegen.emit.turn import write_turn
-from diffc.codegen.loops.contraction import is_tiled
+from diffc.codegen.loops.contraction import extent_of, is_tiled
 from diffc.codegen.loops.nodes import (
     Buffer,
     Contract,
@@ -447,12 +448,6 @@ class KernelWriter:
                 old = self.memory.read(place, ALWAYS).text
                 text = ops.apply(COMBINE[stmt.combine], dtype, (dtype, dtype), (old, text))
             self.memory.write(place, text, ALWAYS)
-
-
-def extent_of(var: Var) -> int:
-    """The number of values of a loop variable."""
-    assert isinstance(var.extent, int), f"{var} has no fixed extent"
-    return var.extent
 
 
 def round_up(count: int) -> int:

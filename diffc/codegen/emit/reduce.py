@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING
 
 from diffc.codegen.emit.folds import Fold, State
 from diffc.codegen.emit.frame import Lanes, Value
+from diffc.codegen.emit.in_order import nest, over_needed
 from diffc.codegen.emit.numbering import is_long
 from diffc.codegen.emit.registers import register, slice_lanes
 from diffc.codegen.emit.scalars import Ops
 from diffc.codegen.emit.text import FunctionText, Loop
-from diffc.codegen.loops.nodes import Buffer, Contract, Expr, Fetch, Load, Reduce, Store
+from diffc.codegen.loops.contraction import extent_of
+from diffc.codegen.loops.nodes import Buffer, Expr, Fetch, Load, Reduce, Store
 from diffc.codegen.loops.walk import expressions, varying
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.errors import InternalError
@@ -37,10 +39,9 @@ from diffc.ir.index import Dim, Var, coefficient, ravel, unravel
 if TYPE_CHECKING:
     from diffc.codegen.emit.kernel import KernelWriter
 
-__all__ = ["partial_results", "write_contract", "write_sweep"]
+__all__ = ["partial_results", "write_sweep"]
 
 UNROLLED_TREE = 16
-UNROLLED_TERMS = 4
 # All vectors of a loop that runs over a whole period have at most so many nodes of expressions.
 PERIOD_NODES = 200
 
@@ -62,7 +63,7 @@ def write_sweep(
     fetches: Sequence[Fetch] = (),
 ) -> None:
     """Writes reductions of one order and stores over the same points, and binds what was found."""
-    total = prod(_extent(var) for var in vars)
+    total = prod(extent_of(var) for var in vars)
     folds = [Fold.of(reduce, total) for reduce in reduces]
     job = _Job(writer, reduces, folds, stores, fetches, vars, total)
     if total == 0:
@@ -87,76 +88,6 @@ def write_sweep(
 def _all_needed(writer: KernelWriter, vars: Sequence[Var]) -> None:
     if any(var in writer.ranges for var in vars):
         raise InternalError(f"a sweep over {', '.join(map(str, vars))} can leave out no points")
-
-
-def write_contract(writer: KernelWriter, stmt: Contract) -> None:
-    """Writes a contraction as one multiply-add after the other, and binds its result.
-
-    They are fused where the target has the instruction, as in `contract_numbers`.
-    """
-    frame, evaluator = writer.frame, writer.evaluator
-    dtype = stmt.target.dtype
-    ops = evaluator.ops(1 if frame.lanes is None else frame.lanes.count)
-    kind = ops.kind(dtype)
-
-    def term(carried: list[str]) -> list[str]:
-        operands = [evaluator.vector(stmt.lhs), evaluator.vector(stmt.rhs), carried[0]]
-        if frame.target.has_fma:
-            return [ops.apply("fma", dtype, (dtype,) * 3, operands)]
-        product = ops.apply("mul", dtype, (dtype,) * 2, operands[:2])
-        return [ops.apply("add", dtype, (dtype,) * 2, [product, carried[0]])]
-
-    begun = ops.literal(0, dtype) if stmt.start is None else evaluator.vector(stmt.start)
-    start = [(kind, begun)]
-    result = start[0][1]
-    if all(_extent(var) for var in stmt.vars):
-        result = _nest(writer, stmt.vars, start, term)[0]
-    frame.bind_scalar(stmt.target.name, Value(result, ops.lanes))
-
-
-def _extent(var: Var) -> int:
-    assert isinstance(var.extent, int), f"{var} has no fixed extent"
-    return var.extent
-
-
-Term = Callable[[list[str]], list[str]]
-
-
-def _nest(
-    writer: KernelWriter,
-    vars: Sequence[Var],
-    carried: list[tuple[str, str]],
-    term: Term,
-    written: frozenset[Buffer] = frozenset(),
-) -> list[str]:
-    """Runs `term` for all values of `vars` in row-major order; returns what it carries."""
-    frame = writer.frame
-    if not vars:
-        return term([text for _, text in carried])
-    var, rest = vars[0], vars[1:]
-    kinds = [kind for kind, _ in carried]
-    if _extent(var) <= UNROLLED_TERMS and var not in writer.ranges:
-        for value in range(_extent(var)):
-            with frame.level(stores=written):
-                frame.bind(var, value)
-                texts = _nest(writer, rest, carried, term, written)
-            carried = list(zip(kinds, texts, strict=True))
-        return [text for _, text in carried]
-    with frame.level(stores=written), _along(writer, var, _extent(var), carried) as loop:
-        frame.bind(var, loop.index)
-        inner = list(zip(kinds, loop.carried, strict=True))
-        loop.next = _nest(writer, rest, inner, term, written)
-    return loop.results
-
-
-def _along(
-    writer: KernelWriter, var: Var, extent: int, carried: Sequence[tuple[str, str]] = ()
-) -> AbstractContextManager[Loop]:
-    """A loop over the needed values of a variable."""
-    if var not in writer.ranges:
-        return writer.frame.fn.loop(extent, carried)
-    low, high = writer.ranges[var]
-    return writer.frame.fn.loop(high, carried, start=low, may_be_empty=True)
 
 
 @dataclass(slots=True)
@@ -186,7 +117,7 @@ class _Job:
     def unflatten(self, flat: Var) -> None:
         """Makes the variables indices of the flat one."""
         if len(self.vars) > 1:
-            extents = tuple(_extent(var) for var in self.vars)
+            extents = tuple(extent_of(var) for var in self.vars)
             whole = self.writer.frame.resolve(flat)
             for var, index in zip(self.vars, unravel(whole, extents), strict=True):
                 self.writer.frame.alias(var, index)
@@ -220,7 +151,7 @@ class _Job:
             return following
 
         carried = self._carried(ops, [fold.identity(ops) for fold in self.folds])
-        return self._states(_nest(self.writer, self.vars, carried, term, self.written))
+        return self._states(nest(self.writer, self.vars, carried, term, self.written))
 
     def _positions(self, ops: Ops) -> Callable[[Fold], str]:
         """Gives the position of the current point."""
@@ -425,7 +356,7 @@ class _Job:
         if lanes == 1 or len(self.vars) < 2:
             return 1
         *_, outer, last = self.vars
-        trips = _extent(last) // gcd(_extent(last), trip)
+        trips = extent_of(last) // gcd(extent_of(last), trip)
         many = trip // lanes * trips * len(expressions(self._roots()))
         if trips == 1 or many > PERIOD_NODES:
             return 1
@@ -613,7 +544,7 @@ class _Job:
                 _write(fn, arrays, loop.index, fold.identity(ops))
         with (
             frame.level(stores=self.written),
-            _along(self.writer, flat, self.total) as loop,
+            over_needed(self.writer, flat, self.total) as loop,
         ):
             frame.bind(flat, loop.index)
             self.unflatten(flat)
@@ -650,7 +581,7 @@ def _write(fn: FunctionText, arrays: Arrays, number: str, state: State) -> None:
 
 
 def _ravel(vars: Sequence[Var]) -> Dim:
-    return ravel(tuple(vars), tuple(_extent(var) for var in vars))
+    return ravel(tuple(vars), tuple(extent_of(var) for var in vars))
 
 
 def _width_of(expr: Expr) -> int:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from diffc.codegen.loops import nodes as n
+from diffc.codegen.loops.walk import children, operands, statements
 from diffc.errors import UsageError
 from diffc.ir.aval import DTYPES
 from diffc.ir.index import TRUE, Dim, Expr, Guard, Var, free, parse_guard
@@ -51,8 +52,9 @@ class _Printer:
         self.names: dict[n.Expr, str] = {}
         self.lines: list[str] = []
         self.scope: list[Var] = []
-        for expr in _expressions(kernel.body):
-            self._count(expr)
+        for stmt in statements(kernel.body):
+            for expr in operands(stmt):
+                self._count(expr)
 
     def text(self) -> str:
         kernel = self.kernel
@@ -70,7 +72,7 @@ class _Printer:
             current = stack.pop()
             self.counts[current] = self.counts.get(current, 0) + 1
             if self.counts[current] == 1:
-                stack.extend(_parts(current))
+                stack.extend(children(current))
 
     def _body(self, body: tuple[n.Stmt, ...], indent: str) -> None:
         for stmt in body:
@@ -82,7 +84,7 @@ class _Printer:
         del self.scope[len(self.scope) - len(vars) :]
 
     def _stmt(self, stmt: n.Stmt, indent: str) -> None:
-        for expr in _own_expressions(stmt):
+        for expr in operands(stmt):
             self._lets(expr, indent)
         match stmt:
             case n.Par():
@@ -110,13 +112,13 @@ class _Printer:
                 )
                 self.lines.append(f"{indent}{head}({_vars(stmt.vars)}: {self._expr(stmt.value)})")
             case n.Contract():
-                operands = f"{self._expr(stmt.lhs)}, {self._expr(stmt.rhs)}"
+                pair = f"{self._expr(stmt.lhs)}, {self._expr(stmt.rhs)}"
                 if stmt.start is not None:
-                    operands += f", {self._expr(stmt.start)}"
+                    pair += f", {self._expr(stmt.start)}"
                 head = f"{stmt.target.name}: {stmt.target.dtype} = contract"
                 head += f" {stmt.order}" if stmt.order else ""
                 how = "" if stmt.how is None else f" with {_tile(stmt.how)}"
-                self.lines.append(f"{indent}{head}({_vars(stmt.vars)}: {operands}){how}")
+                self.lines.append(f"{indent}{head}({_vars(stmt.vars)}: {pair}){how}")
             case n.Store():
                 guard = "" if stmt.guard.is_true else f" if `{stmt.guard}`"
                 place = f"{stmt.buffer.name}[{_indices(stmt.indices)}]"
@@ -150,7 +152,7 @@ class _Printer:
             elif current not in seen and current not in self.names:
                 seen.add(current)
                 stack.append((current, True))
-                stack.extend((part, False) for part in reversed(_parts(current)))
+                stack.extend((part, False) for part in reversed(children(current)))
         for current in order:
             is_leaf = isinstance(current, (n.Const, n.Scalar, n.Load, n.IndexValue))
             if self.counts.get(current, 0) > 1 and not is_leaf:
@@ -228,24 +230,13 @@ def _default(name: str, args: tuple[n.Expr, ...]) -> str:
     return args[1 if name == "select" else 0].dtype
 
 
-def _parts(expr: n.Expr) -> tuple[n.Expr, ...]:
-    match expr:
-        case n.Apply():
-            return expr.args
-        case n.Choose():
-            return expr.on_true, expr.on_false
-        case n.GatherLoad():
-            return tuple(index for index in expr.indices if isinstance(index, n.Expr))
-    return ()
-
-
 def _free(expr: n.Expr) -> tuple[Var, ...]:
     """The variables that an expression depends on, by name."""
     found: set[Var] = set()
     stack, seen = [expr], {expr}
     while stack:
         current = stack.pop()
-        for part in _parts(current):
+        for part in children(current):
             if part not in seen:
                 seen.add(part)
                 stack.append(part)
@@ -261,28 +252,6 @@ def _free(expr: n.Expr) -> tuple[Var, ...]:
             if isinstance(item, Expr):
                 found.update(atom for atom in free(item) if isinstance(atom, Var))
     return tuple(sorted(found, key=lambda var: var.name))
-
-
-def _own_expressions(stmt: n.Stmt) -> tuple[n.Expr, ...]:
-    match stmt:
-        case n.Reduce() | n.Store() | n.Prefix():
-            return (stmt.value,)
-        case n.Contract():
-            return (stmt.lhs, stmt.rhs) if stmt.start is None else (stmt.lhs, stmt.rhs, stmt.start)
-        case n.Scatter():
-            return (*(i for i in stmt.indices if isinstance(i, n.Expr)), stmt.value)
-        case n.Within():
-            return stmt.first, stmt.stop
-    return ()
-
-
-def _expressions(body: tuple[n.Stmt, ...]) -> Iterator[n.Expr]:
-    for stmt in body:
-        yield from _own_expressions(stmt)
-        if isinstance(stmt, (n.Par, n.For, n.Sweep)):
-            yield from _expressions(stmt.body)
-        if isinstance(stmt, n.Within):
-            yield from _expressions((stmt.body,))
 
 
 # --- parsing ----------------------------------------------------------------------------------

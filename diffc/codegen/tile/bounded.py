@@ -338,7 +338,9 @@ class Walk:
         """What folds and stores along a variable need and leave; None: all of it."""
         made = _Folded()
         seen: set[int] = set()
-        for part in (*stmt.reduces, *stmt.stores) if isinstance(stmt, Sweep) else (stmt,):
+        parts: tuple[Reduce | Store, ...]
+        parts = (*stmt.reduces, *stmt.stores) if isinstance(stmt, Sweep) else (stmt,)
+        for part in parts:
             values = [value for value in self._outside(part.value, var, {}) if value is not None]
             if len(values) < len(self.band.sides):
                 return None
