@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy
@@ -55,7 +56,7 @@ def _stacked(core: Function, *arrays: Any) -> Any:
     flat = []
     for array in arrays:
         wide = np.broadcast_to(array, (*lead, *array.shape[-2:]))
-        flat.append(np.reshape(wide, (-1, *array.shape[-2:])))
+        flat.append(np.reshape(wide, (prod(lead), *array.shape[-2:])))
     found = Vectorized(core, 0, 0)(*flat)
     if isinstance(found, tuple):
         return tuple(np.reshape(each, (*lead, *each.shape[1:])) for each in found)

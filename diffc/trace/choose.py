@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diffc.errors import ShapeError, TraceError
+from diffc.errors import ShapeError, TraceError, UsageError
 from diffc.ir.aval import DTYPES, FLOATS
 from diffc.ir.graph import Operand
 from diffc.trace import operands as o
@@ -14,6 +14,7 @@ from diffc.trace import promote
 from diffc.trace.arguments import NotKnown, arg, broadcast_operands, evaluated, operand, tracer
 from diffc.trace.indexing import getitem, setitem
 from diffc.trace.location import line
+from diffc.trace.operands import Shape
 from diffc.trace.shapes import moveaxis, ravel, reshape
 from diffc.trace.table import FUNCTIONS, implements
 from diffc.trace.tracer import Tracer, read, store, wrap, wrap_array, write
@@ -316,6 +317,9 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Any
     x0, x1, y0, y1 = (getitem(v, i) for v in (points, values) for i in (low, high))
     slope: Any = (y1 - y0) / (x1 - x0) if count > 1 else 0.0
     inner: Any = y0 + slope * (at - x0)
+    known = where(at == x0, y0, y1 + slope * (at - x1))  # where that is not finite
+    known = where((known != known) & (y0 == y1), y0, known)
+    inner = where((inner != inner) & (at == at), known, inner)
     found = where(at < points[0], values[0] if left is None else left, inner)
     found = where(at >= points[-1], values[-1], found)
     if right is not None:
@@ -355,23 +359,37 @@ def sort_in_place(a: Tracer, axis: Any = -1, kind: Any = None, order: Any = None
     write(a, _sorted(a, axis, "sort"))
 
 
+def _ordered(a: Any, what: str, axis: Any) -> tuple[Tracer, Shape]:
+    """Elements in increasing order along the last axis, and the shape with ones for its axes."""
+    x = tracer(a, what)
+    axes = o.axes_of(axis, x.ndim)
+    rest = [i for i in range(x.ndim) if i not in axes]
+    front = tuple(x.shape[i] for i in rest)
+    count: Any = 1
+    for i in axes:
+        count = count * x.shape[i]
+    flat = reshape(moveaxis(x, rest, range(len(rest))), (*front, count))
+    kept = tuple(1 if i in axes else dim for i, dim in enumerate(x.shape))
+    return wrap(_sorted(flat, -1, "sort")), kept
+
+
+def _or_nan(ordered: Tracer, found: Any) -> Any:
+    """What was found in ordered rows; nan where they have one, which is last."""
+    if not ordered.aval.is_float:
+        return found
+    last: Any = ordered[..., -1]
+    return where(last != last, np.nan, found).astype(found.dtype)
+
+
 @implements("median")
 def median(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     """The middle of the sorted elements, the mean of the middle two; nan wins."""
-    x = tracer(a, "np.median")
-    shape = x.shape
-    axes = o.axes_of(axis, x.ndim)
-    rest = [i for i in range(x.ndim) if i not in axes]
-    front = tuple(shape[i] for i in rest)
-    flat = reshape(moveaxis(x, rest, range(len(rest))), (*front, -1))
-    n: Any = flat.shape[-1]
-    ordered = wrap(_sorted(flat, -1, "sort"))
-    middle: Any = FUNCTIONS["mean"](ordered[..., (n - 1) // 2 : n // 2 + 1], -1)
-    if ordered.aval.is_float:  # nan sort last
-        middle = where(ordered[..., -1] != ordered[..., -1], np.nan, middle).astype(middle.dtype)
-    if keepdims:
-        return reshape(middle, tuple(1 if i in axes else d for i, d in enumerate(shape)))
-    return middle
+    ordered, kept = _ordered(a, "np.median", axis)
+    n: Any = ordered.shape[-1]
+    middle: Any = FUNCTIONS["mean"](ordered[..., max(n - 1, 0) // 2 : n // 2 + 1], -1)
+    if n:
+        middle = _or_nan(ordered, middle)
+    return reshape(middle, kept) if keepdims else middle
 
 
 @implements("quantile")
@@ -381,31 +399,41 @@ def quantile(
     """Linear interpolation between sorted elements; ``q`` must be known."""
     if method != "linear":
         raise TraceError(f"np.quantile(method={method!r}) can't be traced", location=line())
-    x = tracer(a, "np.quantile")
-    axes = o.axes_of(axis, x.ndim)
-    rest = [i for i in range(x.ndim) if i not in axes]
-    flat = reshape(moveaxis(x, rest, range(len(rest))), (*(x.shape[i] for i in rest), -1))
-    n: Any = flat.shape[-1]
-    ordered = wrap(_sorted(flat, -1, "sort"))
-    dtype = ordered.dtype if ordered.aval.is_float else np.dtype(np.float64)
-    levels = np.asarray(q, np.float64)
+    ordered, kept = _ordered(a, "np.quantile", axis)
+    is_weak = type(q) in (int, float) and ordered.aval.is_float
+    levels = np.asarray(q, ordered.dtype if is_weak else None)
+    if not np.all((levels >= 0) & (levels <= 1)):
+        raise UsageError(
+            f"np.quantile at {q}: levels are from 0 to 1 (percentiles from 0 to 100)",
+            location=line(),
+        )
+    n: Any = ordered.shape[-1]
+    if n == 0:
+        raise ShapeError(f"np.quantile of no elements: {tracer(a).aval}", location=line())
     found = []
     for level in levels.ravel().tolist():
-        place = level * (n - 1)
-        low = int(np.floor(place))
-        high = min(low + 1, n - 1)
-        share = float(place - low)
-        first, last = ordered[..., low].astype(dtype), ordered[..., high].astype(dtype)
-        value: Any = first + (last - first) * share
-        if ordered.aval.is_float:
-            value = where(ordered[..., -1] != ordered[..., -1], np.nan, value).astype(dtype)
-        if keepdims:
-            value = reshape(value, tuple(1 if i in axes else d for i, d in enumerate(x.shape)))
-        found.append(value)
+        value = _or_nan(ordered, _between(ordered, level * (n - 1), levels.dtype))
+        found.append(reshape(value, kept) if keepdims else value)
     if not levels.shape:
         return found[0]
     stacked = FUNCTIONS["stack"](found, 0)
     return reshape(stacked, (*levels.shape, *found[0].shape))
+
+
+def _between(ordered: Tracer, place: float, levels: np.dtype[Any]) -> Any:
+    """The elements at a place between two; at one of them, where levels are integers."""
+    low = int(np.floor(place))
+    first: Any = ordered[..., low]
+    if levels.kind != "f":
+        return first
+    dtype, share = np.result_type(ordered.dtype, levels), float(place - low)
+    last: Any = ordered[..., low : low + 2][..., -1]
+    if not ordered.aval.is_float:
+        first, last = first.astype(dtype), last.astype(dtype)
+    apart = (last - first).astype(dtype)
+    if share < 0.5:  # from the nearer end
+        return first.astype(dtype) + apart * share
+    return last.astype(dtype) - apart * (1 - share)
 
 
 @implements("percentile")
@@ -413,7 +441,7 @@ def percentile(
     a: Any, q: Any, axis: Any = None, *, method: str = "linear", keepdims: bool = False
 ) -> Any:
     """As ``np.quantile``, in percent."""
-    levels = np.true_divide(np.asarray(q, np.float64), 100)
+    levels = q / 100 if type(q) in (int, float) else np.true_divide(q, 100)
     return quantile(a, levels, axis, method=method, keepdims=keepdims)
 
 
@@ -424,14 +452,34 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
         raise TraceError("np.searchsorted(sorter=) can't be traced", location=line())
     x, values = tracer(a), tracer(v)
     wide = reshape(values, (*values.shape, 1))
-    before: Any = x < wide if side == "left" else x <= wide  # type: ignore[operator]  # operators come from a table
-    return FUNCTIONS["sum"](before.astype(np.int64), -1)
+    return _counted(_comes_before(x, wide) if side == "left" else ~_comes_before(wide, x))
+
+
+def _comes_before(x: Any, y: Any) -> Any:
+    """Whether an element is sorted before another: nan are last."""
+    below = x < y
+    if not (x.aval.is_float or y.aval.is_float):
+        return below
+    return below | ((y != y) & (x == x))
+
+
+def _counted(mask: Any) -> Any:
+    return FUNCTIONS["sum"](mask.astype(np.int64), -1)
 
 
 @implements("digitize")
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
-    """The number of each element's bin, for increasing bins."""
-    return searchsorted(bins, x, "left" if right else "right")
+    """The number of each element's bin, for bins that increase, or decrease."""
+    values, edges = tracer(x), tracer(bins)
+    wide = reshape(values, (*values.shape, 1))
+    if edges.shape[0] == 0:
+        return searchsorted(edges, values)
+    is_falling: Any = edges[0] > edges[-1]
+    if right:
+        before = _comes_before(edges, wide)
+        return _counted(where(is_falling, ~before, before))
+    after = _comes_before(wide, edges)
+    return _counted(where(is_falling, after, ~after))
 
 
 @implements("polyval")

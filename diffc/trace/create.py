@@ -285,8 +285,10 @@ def tri(N: Any, M: Any = None, k: Any = 0, dtype: Any = float) -> Tracer:
 
 def _triangle(m: Any, k: Any, compare: str) -> Tracer:
     x = operand(m, "np.tril")
-    if x.aval.ndim < 2:
+    if x.aval.ndim == 0:
         raise ShapeError(f"np.tril and np.triu need matrices, not {x.aval}", location=line())
+    if x.aval.ndim == 1:  # a row for each row of the triangle
+        x = o.broadcast(x, (*x.aval.shape, *x.aval.shape))
     mask = band(x.aval.shape[-2:], operator.index(k), compare)
     rank = x.aval.ndim
     wide = o.spread(mask, x.aval.shape, (rank - 2, rank - 1))

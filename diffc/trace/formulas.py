@@ -79,7 +79,11 @@ def _square(x: Operand) -> Operand:
 
 
 def _reciprocal(x: Operand) -> Operand:
-    return o.emit("div" if x.aval.is_float else "floor_divide", like(x, 1), x)
+    """Of integers the whole part: 1, -1 and zeros."""
+    if x.aval.is_float:
+        return o.emit("div", like(x, 1), x)
+    found = o.emit("floor_divide", like(x, 1), x)
+    return o.select(_signbit(o.emit("add", x, like(x, 1))), like(x, 0), found)
 
 
 def _scaled(factor: float) -> Formula:
@@ -87,6 +91,12 @@ def _scaled(factor: float) -> Formula:
 
 
 def _fmod(x: Operand, y: Operand) -> Operand:
+    """The remainder with the sign of `x`; of integers without abs, which the least one lacks."""
+    if not x.aval.is_float:
+        rest = o.emit("remainder", x, y)
+        turns = o.emit("bitwise_xor", _signbit(x), _signbit(y))
+        turns = o.emit("bitwise_and", turns, o.emit("ne", rest, like(x, 0)))
+        return o.select(turns, o.emit("sub", rest, y), rest)
     rest = o.emit("remainder", o.emit("abs", x), o.emit("abs", y))
     return o.select(_signbit(x), o.emit("neg", rest), rest)
 

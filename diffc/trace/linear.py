@@ -448,6 +448,8 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
             return total((a != 0).astype(a.dtype), axes, keepdims=keepdims)
         if ord == 1:
             return total(size, axes, keepdims=keepdims)
+        if isinstance(ord, str):
+            raise TraceError(f"np.linalg.norm(ord={ord!r}) is of matrices", location=line())
         return total(size**ord, axes, keepdims=keepdims) ** (1.0 / ord)
     if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
         first, second = axis if axis is not None else (0, 1)

@@ -109,9 +109,7 @@ def _greatest(dtype: str) -> Any:
     return np.inf if dtype[0] == "f" else np.iinfo(DTYPES[dtype]).max
 
 
-def _extremum(
-    name: str, ufunc: np.ufunc, on_bool: str, neutral: Callable[[str], Any]
-) -> Callable[..., Tracer]:
+def _extremum(name: str, ufunc: np.ufunc, neutral: Callable[[str], Any]) -> Callable[..., Tracer]:
     def apply(
         a: Any,
         axis: Any = None,
@@ -122,8 +120,13 @@ def _extremum(
     ) -> Tracer:
         x = operand(a, f"np.{name}")
         axes = o.axes_of(axis, x.aval.ndim)
+        initial = _UNSET if initial is None else initial
         if x.aval.dtype == "bool":
-            return _finish(o.reduce(on_bool, x, axes), x.aval.shape, axes, keepdims)
+            number = wrap(o.cast(x, "u8"))
+            start = initial if initial is _UNSET else arg(initial).to("bool")
+            start = start if start is _UNSET else wrap(o.cast(start, "u8"))
+            result = apply(number, axis, keepdims=keepdims, initial=start, where=where)
+            return result.astype(bool)
         if where is not True and initial is _UNSET:
             raise ShapeError(f"np.{name} with where= needs initial=", location=line())
         x = _masked(x, where, neutral(x.aval.dtype))
@@ -139,8 +142,8 @@ def _extremum(
     return apply
 
 
-max = implements("max", "amax")(_extremum("max", np.maximum, "any", _least))
-min = implements("min", "amin")(_extremum("min", np.minimum, "all", _greatest))
+max = implements("max", "amax")(_extremum("max", np.maximum, _least))
+min = implements("min", "amin")(_extremum("min", np.minimum, _greatest))
 
 
 def _logical(name: str, neutral: bool) -> Callable[..., Tracer]:
@@ -275,7 +278,8 @@ def var(
         divisor = arg(degrees if known else 0).to(inner, total.aval.shape)
     else:
         count = o.cast(_counted(where, x.aval.shape, axes), inner)
-        divisor = o.emit("sub", count, o.fill(ddof, inner, count.aval.shape))
+        degrees = o.emit("sub", count, o.fill(ddof, inner, count.aval.shape))
+        divisor = o.emit("maximum", degrees, o.fill(0, inner, count.aval.shape))
     return _finish(o.cast(o.emit("div", total, divisor), outer), x.aval.shape, axes, keepdims)
 
 
@@ -413,6 +417,8 @@ def cumulative_prod(x: Any, /, *, axis: Any = None, dtype: Any = None) -> Tracer
 def _running(name: str) -> Callable[..., Tracer]:
     def apply(a: Any, axis: Any = 0) -> Tracer:
         x, place = _along(a, axis)
+        if x.aval.dtype == "bool":
+            return apply(x.astype(np.uint8), axis).astype(bool)
         return wrap_array(o.emit(name, read(x), axis=place))
 
     return apply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -113,9 +113,10 @@ def transpose(a: Any, axes: Any = None) -> Tracer:
     if axes is None:
         perm = tuple(reversed(range(x.ndim)))
     else:
-        perm = tuple(o.axis_of(axis, x.ndim) for axis in axes)
+        listed = tuple(axes) if isinstance(axes, Iterable) else (axes,)
+        perm = tuple(o.axis_of(axis, x.ndim) for axis in listed)
         if sorted(perm) != list(range(x.ndim)):
-            raise ShapeError(f"axes {tuple(axes)} don't match {x.aval}", location=line())
+            raise ShapeError(f"axes {listed} don't match {x.aval}", location=line())
     if x.ndim < 2:
         return x
     return view(x, Permuted(perm), tuple(x.shape[i] for i in perm))

@@ -8,7 +8,8 @@ import numpy as np
 
 from diffc.errors import ShapeError, TraceError
 from diffc.trace import operands as o
-from diffc.trace.arguments import NotKnown, arg, known, tracer
+from diffc.trace.arguments import NotKnown, arg, known, lifted, tracer
+from diffc.trace.indexing import OutOfBoundsError
 from diffc.trace.location import line
 from diffc.trace.shapes import atleast_2d, concatenate, ravel, reshape
 from diffc.trace.table import FUNCTIONS, implements
@@ -74,7 +75,7 @@ def delete(arr: Any, obj: Any, axis: Any = None) -> Any:
     place = o.axis_of(axis, x.ndim)
     size: Any = x.shape[place]
     kept = np.delete(np.arange(size), _positions(obj, "np.delete"))
-    return FUNCTIONS["take"](x, kept.tolist(), axis=place)
+    return FUNCTIONS["take"](x, lifted(kept), axis=place)
 
 
 @implements("insert")
@@ -96,7 +97,14 @@ def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
     else:
         row = FUNCTIONS["broadcast_to"](new, rest)
         wide = FUNCTIONS["expand_dims"](row, place)
-    before, after = FUNCTIONS["split"](x, [position % (x.shape[place] + 1)], axis=place)
+    size: Any = x.shape[place]
+    if not -size <= position <= size:
+        raise OutOfBoundsError(
+            f"np.insert: position {position} is out of bounds for axis {place} with size {size}",
+            location=line(),
+        )
+    at = position + size if position < 0 else position
+    before, after = FUNCTIONS["split"](x, [at], axis=place)
     return concatenate([before, wide, after], place)
 
 

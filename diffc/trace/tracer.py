@@ -449,7 +449,7 @@ _BINARY_OPERATORS: dict[str, np.ufunc] = {**_OPERATORS, **_COMPARISONS}
 _METHODS = [
     "all", "any", "argmax", "argmin", "argsort", "clip", "cumprod", "cumsum", "diagonal", "dot",
     "flatten", "max", "mean", "min", "prod", "ravel", "repeat", "round", "searchsorted", "squeeze",
-    "std", "sum", "swapaxes", "take", "trace", "var", "nonzero", "compress", "ptp",
+    "std", "sum", "swapaxes", "take", "trace", "var", "nonzero", "compress", "ptp", "choose", "put",
 ]  # fmt: skip
 
 
@@ -467,6 +467,8 @@ def _install() -> None:
         setattr(Tracer, name, _method(name))
     for name in ("copy", "sort"):
         setattr(Tracer, name, _method(f"ndarray.{name}"))
+    for name in ("conj", "conjugate"):
+        setattr(Tracer, name, _unary(np.conjugate))
 
 
 def _unary(ufunc: np.ufunc) -> Callable[[Tracer], Any]:

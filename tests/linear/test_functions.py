@@ -130,3 +130,18 @@ def test_triangular_systems(lower, unit):
 def test_misuse(run, kind, words):
     with pytest.raises(kind, match=words):
         run()
+
+
+@pytest.mark.parametrize("shape", [(5, 0, 0), (0, 2, 2), (2, 3, 0, 0)])
+def test_stacks_without_elements(shape):
+    """Also of right-hand sides without columns."""
+    a = np.zeros(shape)
+    for f in (np.linalg.inv, np.linalg.det, np.linalg.cholesky, lambda a: np.linalg.slogdet(a)[1]):
+        found = diffc.jit(f)(a)
+        assert found.shape == f(a).shape
+        np.testing.assert_array_equal(found, f(a))
+    b = np.zeros((*shape[:-2], shape[-1], 0))
+    for f in (np.linalg.solve, lambda a, b: diffc.triangular_solve(a, b)):
+        assert diffc.jit(f)(a, b).shape == b.shape
+    several = np.broadcast_to(np.eye(3), (4, 3, 3))
+    assert diffc.jit(np.linalg.solve)(several, np.zeros((3, 0))).shape == (4, 3, 0)

@@ -321,3 +321,13 @@ def test_concrete_values():
     assert traced.graph.outputs[0] is traced.graph.inputs[0]
     with pytest.raises(ValueNeeded):
         trace(f, [X, 3.0])
+
+
+def test_positions_and_levels_that_do_not_exist():
+    for position in (4, -4):
+        error = raised(lambda x, p=position: np.insert(x, p, 0.0), np.arange(3.0), error=IndexError)
+        assert f"position {position} is out of bounds" in str(error)
+    error = raised(lambda x: np.quantile(x, 50), X, error=ValueError)
+    assert "levels are from 0 to 1" in str(error)
+    error = raised(lambda x: np.linalg.norm(x, "fro"), np.arange(3.0))
+    assert "is of matrices" in str(error)

@@ -17,7 +17,9 @@ C = RNG.normal(size=(2, 3, 4))
 S = RNG.normal(size=(4, 4))
 I = RNG.integers(-9, 9, size=(3, 4))
 M = A > 0
+SIDES = ("left", "right")
 E0 = np.zeros((0, 3))
+BYTES = np.arange(-128, 128).astype(np.int8)
 F4 = A.astype(np.float32)
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.5, 2.5, np.inf, -np.inf, np.nan, 1e-310, 3e300])
 
@@ -30,7 +32,10 @@ CASES = {
         (lambda x: np.reshape(x, 12, order="F"), A),
     ],
     "ravel": [(lambda x: (np.ravel(x), x.ravel(), x.flatten(), x.T.ravel()), A)],
-    "transpose": [(lambda x: (x.T, np.transpose(x, (2, 0, 1)), x.transpose(1, 0, 2)), C)],
+    "transpose": [
+        (lambda x: (x.T, np.transpose(x, (2, 0, 1)), x.transpose(1, 0, 2)), C),
+        (lambda x: (np.transpose(x, 0), x.transpose(0), x.transpose(-1)), V),
+    ],
     "permute_dims": [(lambda x: np.permute_dims(x, (1, 0)), A)],
     "matrix_transpose": [(lambda x: (x.mT, np.matrix_transpose(x)), C)],
     "linalg.matrix_transpose": [(lambda x: np.linalg.matrix_transpose(x), C)],
@@ -86,8 +91,15 @@ CASES = {
         (lambda x: (x.sum(0), x.sum()), E0),
     ],
     "prod": [(lambda x: (x.prod(), np.prod(x, 1, keepdims=True)), A), (lambda x: x.prod(0), I)],
-    "max": [(lambda x: (x.max(), np.max(x, 0), np.amax(x, -1, keepdims=True)), A)],
-    "min": [(lambda x: (x.min(), np.min(x, 0), np.min(x, initial=-5, where=x > 0)), A)],
+    "max": [
+        (lambda x: (x.max(), np.max(x, 0), np.amax(x, -1, keepdims=True)), A),
+        (lambda x, y: (x.max(initial=True), np.max(x, 0, where=y, initial=False)), M, ~M),
+        (lambda x: np.max(x[:, :0], 1, initial=True), M),
+    ],
+    "min": [
+        (lambda x: (x.min(), np.min(x, 0), np.min(x, initial=-5, where=x > 0)), A),
+        (lambda x, y: (x.min(initial=False), np.min(x, 0, where=y, initial=True)), M, M),
+    ],
     "ptp": [(lambda x: (np.ptp(x), np.ptp(x, axis=0)), A)],
     "any": [(lambda x: (x.any(), np.any(x, 0)), M), (lambda x: np.any(x), A)],
     "all": [(lambda x: (x.all(), np.all(x, 1, keepdims=True)), M)],
@@ -101,7 +113,10 @@ CASES = {
     "average": [
         (lambda x, w: (np.average(x), np.average(x, 1, w), np.average(x, weights=x)), A, W)
     ],
-    "var": [(lambda x: (x.var(), np.var(x, 0, ddof=1), np.var(x, 1, keepdims=True)), A)],
+    "var": [
+        (lambda x: (x.var(), np.var(x, 0, ddof=1), np.var(x, 1, keepdims=True)), A),
+        (lambda x: [np.var(x, 1, ddof=d, where=x > 0.5) for d in (0, 1, 2, 9)], A),
+    ],
     "std": [(lambda x: (x.std(), np.std(x, 0, ddof=1)), A), (lambda x: x.std(), I)],
     "nansum": [(lambda x: np.nansum(x), SPECIAL[[0, 2, 7]])],
     "nanmean": [(lambda x: np.nanmean(x), SPECIAL[[0, 2, 7]])],
@@ -219,7 +234,9 @@ CASES = {
             np.array([-1, 0, 0.4, 1, 1.5, 3, 9]),
             np.array([0, 1, 3.0]),
             V[:3],
-        )
+        ),
+        (lambda x: np.interp(x, [-1.5, 0.0, 1.0], [np.inf, 2.0, 2.5]), SPECIAL),
+        (lambda x: np.interp(x, [-np.inf, 0.0, 1.0, np.inf], [1.0, 2, 3, 4]), SPECIAL),
     ],
     "sort": [(lambda x: (np.sort(x), np.sort(x, 0), np.sort(x, None)), A)],
     "argsort": [(lambda x: (np.argsort(x), x.argsort(axis=0)), A)],
@@ -227,15 +244,40 @@ CASES = {
         (lambda x: (np.median(x), np.median(x, 0), np.median(x, (0, 2), keepdims=True)), C),
         (lambda x: np.median(x), I),
         (lambda x: np.median(x), SPECIAL),
+        (lambda x: (np.median(x, 0), np.median(x[:, :0], 0)), E0),
+        (lambda x: np.median(x, 0, keepdims=True), E0.astype(int)),
     ],
-    "quantile": [(lambda x: (np.quantile(x, 0.3), np.quantile(x, [0.1, 1.0], axis=1)), A)],
-    "percentile": [(lambda x: (np.percentile(x, 25, axis=0), np.percentile(x, 99)), A)],
+    "quantile": [
+        (lambda x: (np.quantile(x, 0.3), np.quantile(x, [0.1, 1.0], axis=1)), A),
+        (lambda x: (np.quantile(x, 0), np.quantile(x, [0, 1]), np.quantile(x, 0.3)), I),
+        (lambda x: (np.quantile(x, 0.25), np.quantile(x, [0.5], axis=0)), F4),
+        (lambda x: np.quantile(x, 0.25, axis=1), E0),
+    ],
+    "percentile": [
+        (lambda x: (np.percentile(x, 25, axis=0), np.percentile(x, 99)), A),
+        (lambda x: (np.percentile(x, 25), np.percentile(x, [25], axis=0)), F4),
+    ],
     "searchsorted": [
-        (lambda x, v: (np.searchsorted(x, v), np.searchsorted(x, v, "right")), np.sort(V), V)
+        (lambda x, v: (np.searchsorted(x, v), np.searchsorted(x, v, "right")), np.sort(V), V),
+        (
+            lambda x: [np.searchsorted(np.array([0.0, 1, np.nan, np.nan]), x, s) for s in SIDES],
+            SPECIAL,
+        ),
     ],
-    "digitize": [(lambda x, b: (np.digitize(x, b), np.digitize(x, b, True)), V, np.sort(V))],
+    "digitize": [
+        (lambda x, b: (np.digitize(x, b), np.digitize(x, b, True)), V, np.sort(V)),
+        (
+            lambda x, b: (np.digitize(x, b), np.digitize(x, b, True)),
+            SPECIAL,
+            np.array([2.5, 0.0, -1]),
+        ),
+        (lambda x, b: (np.digitize(x, b), np.digitize(x, b, True)), SPECIAL, np.array([0.0, 1.0])),
+    ],
     "polyval": [(lambda p, x: np.polyval(p, x), W, V)],
-    "tril": [(lambda x: (np.tril(x), np.tril(x, 1), np.tril(x, -2)), C)],
+    "tril": [
+        (lambda x: (np.tril(x), np.tril(x, 1), np.tril(x, -2)), C),
+        (lambda x: (np.tril(x), np.triu(x, 1)), V),
+    ],
     "triu": [(lambda x: (np.triu(x), np.triu(x, 1), np.triu(x, -1)), A)],
     "zeros_like": [(lambda x: (np.zeros_like(x), np.zeros_like(x, dtype=int)), A)],
     "empty_like": [(lambda x: np.empty_like(x) * 0, A)],
@@ -288,8 +330,14 @@ CASES = {
     ],
     "corrcoef": [(lambda x: (np.corrcoef(x), np.corrcoef(x[0], x[1])), A)],
     "block": [(lambda x, w: (np.block([[x, x * 2], [w, w]]), np.block([w, w])), A, W)],
-    "delete": [(lambda x: (np.delete(x, 1, 0), np.delete(x, [0, 2], 1), np.delete(x, 3)), A)],
-    "insert": [(lambda x: (np.insert(x, 1, 5.0, 0), np.insert(x, 4, x[:, 0], 1)), A)],
+    "delete": [
+        (lambda x: (np.delete(x, 1, 0), np.delete(x, [0, 2], 1), np.delete(x, 3)), A),
+        (lambda x: (np.delete(x, [0, 1, 2], 0), np.delete(x, slice(None))), A),
+    ],
+    "insert": [
+        (lambda x: (np.insert(x, 1, 5.0, 0), np.insert(x, 4, x[:, 0], 1)), A),
+        (lambda x: (np.insert(x, -1, 5.0, 0), np.insert(x, -12, 7.0), np.insert(x, 12, 7.0)), A),
+    ],
     "vander": [(lambda x: (np.vander(x), np.vander(x, 3), np.vander(x, 2, True)), V)],
     "bincount": [
         (
@@ -412,4 +460,22 @@ def test_ufunc(ufunc, dtype, check):
     if isinstance(result, tuple):
         result = result[0]
     loose = {"f2": 4e-3, "f4": 2e-6, "f8": 1e-14}.get(np.asarray(result).dtype.str[1:], 0)
+    check(lambda *xs: ufunc(*xs), *args, rtol=loose)
+
+
+@pytest.mark.parametrize("ufunc", FORMULAS, ids=lambda ufunc: ufunc.__name__)
+def test_all_small_integers(ufunc, check):
+    """All pairs of 8 bits: the least number, which has no absolute value, and divisions by 0."""
+    name = ufunc.__name__
+    x, y = (each.ravel() for each in np.meshgrid(BYTES, BYTES, indexing="ij"))
+    if name in ("left_shift", "right_shift"):
+        x, y = x[y >= 0], y[y >= 0]
+    args = [x, y] if ufunc.nin == 2 else [BYTES[BYTES != 0] if name == "reciprocal" else BYTES]
+    try:
+        with np.errstate(all="ignore"):
+            loose = {"f2": 4e-3, "f4": 2e-6, "f8": 1e-14}.get(
+                np.asarray(ufunc(*args)).dtype.str[1:], 0
+            )
+    except (TypeError, ValueError):
+        pytest.skip("no loop in NumPy")
     check(lambda *xs: ufunc(*xs), *args, rtol=loose)
