@@ -22,7 +22,7 @@ from diffc.codegen.emit.registers import fenced, is_signed, register, reverse_la
 from diffc.codegen.emit.text import LLVM_TYPES, constant, intrinsic_suffix, vector_type
 from diffc.codegen.loops.nodes import Buffer, Expr, Fetch, GatherLoad, Load
 from diffc.codegen.targets import ITEM_BYTES
-from diffc.ir.index import Dim, ravel
+from diffc.ir.index import Dim, bounds, ravel
 from diffc.ir.index import Expr as IndexExpr
 
 __all__ = ["Computed", "Condition", "Memory", "Place"]
@@ -133,10 +133,21 @@ class Memory:
 
     def load(self, expr: Load, where: Condition) -> Value:
         """The element of a `Load`."""
-        return self.read(self.place(expr.buffer, expr.indices), where)
+        ends = zip(map(bounds, expr.indices), expr.buffer.shape, strict=True)
+        inside = where.varying is not None and all(
+            low is not None and high is not None and low >= 0 and high < extent
+            for (low, high), extent in ends
+        )
+        return self.read(self.place(expr.buffer, expr.indices), where, inside=inside)
 
-    def read(self, place: Place, where: Condition) -> Value:
-        """The elements at a place, where a condition holds; anything elsewhere."""
+    def read(self, place: Place, where: Condition, *, inside: bool = False) -> Value:
+        """The elements at a place, where a condition holds; anything elsewhere.
+
+        Args:
+            place: The place.
+            where: The condition.
+            inside: Whether no lane is outside of the buffer where the condition fails either.
+        """
         size = prod(place.buffer.shape)
         if size == 0:
             return Value(constant(0, register(place.buffer.dtype)))
@@ -146,7 +157,7 @@ class Memory:
         assert lanes is not None
         if place.stride in (1, -1):
             return Value(self._read_vector(place, where, size), lanes.count)
-        if place.steps and self._can_pick(place, where):
+        if place.steps and self._can_pick(place, where, inside=inside):
             return Value(self._read_picked(place, where), lanes.count)
         if place.broken is not None:
             return Value(self._read_broken(place, place.broken, where), lanes.count)
@@ -241,11 +252,14 @@ class Memory:
         steps = place.steps[: lanes.active]
         return min(steps), max(steps)
 
-    def _can_pick(self, place: Place, where: Condition) -> bool:
-        """Whether lanes may be picked from whole vectors: none of them is masked by itself."""
+    def _can_pick(self, place: Place, where: Condition, *, inside: bool) -> bool:
+        """Whether lanes may be picked from whole vectors: none of them has to be masked by itself.
+
+        What a condition alone would mask is read, if it lies inside of the buffer anyway.
+        """
         lanes = self.frame.lanes
         assert lanes is not None
-        if lanes.mask is not None or where.varying is not None:
+        if lanes.mask is not None or not (inside or where.varying is None):
             return False
         low, high = self._ends(place)
         return where.uniform is None or prod(place.buffer.shape) > high - low

@@ -34,7 +34,7 @@ from diffc.codegen.loops.nodes import Buffer, Expr, Fetch, Load, Reduce, Store
 from diffc.codegen.loops.walk import expressions, varying
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.errors import InternalError
-from diffc.ir.index import Dim, Var, coefficient, ravel, unravel
+from diffc.ir.index import Dim, Var, coefficient, ravel, substitute, unravel
 
 if TYPE_CHECKING:
     from diffc.codegen.emit.kernel import KernelWriter
@@ -43,7 +43,7 @@ __all__ = ["partial_results", "write_sweep"]
 
 UNROLLED_TREE = 16
 # All vectors of a loop that runs over a whole period have at most so many nodes of expressions.
-PERIOD_NODES = 200
+PERIOD_NODES = 500
 
 States = list[State]
 Arrays = Sequence[tuple[str, str]]
@@ -351,18 +351,20 @@ class _Job:
     def _trips_of_period(self, trip: int, lanes: int) -> int:
         """Trips after which the last variable is back at 0, where that is worth a longer loop.
 
-        Then what moves along it alone lies at known places: it is shuffled, not gathered.
+        Then what does not go on from row to row lies at known places: it is shuffled, not gathered.
         """
         if lanes == 1 or len(self.vars) < 2:
             return 1
-        *_, outer, last = self.vars
+        last = self.vars[-1]
         trips = extent_of(last) // gcd(extent_of(last), trip)
         many = trip // lanes * trips * len(expressions(self._roots()))
         if trips == 1 or many > PERIOD_NODES:
             return 1
-        loads = [expr for expr in varying(self._roots(), (last,)) if isinstance(expr, Load)]
-        offsets = [ravel(load.indices, load.buffer.shape) for load in loads]
-        return trips if any(coefficient(offset, outer) == 0 for offset in offsets) else 1
+        loads = [expr for expr in expressions(self._roots()) if isinstance(expr, Load)]
+        flat = Var("~flat", self.total)
+        places = dict(zip(self.vars, unravel(flat, tuple(map(extent_of, self.vars))), strict=True))
+        offsets = (substitute(ravel(load.indices, load.buffer.shape), places) for load in loads)
+        return trips if any(coefficient(offset, flat) is None for offset in offsets) else 1
 
     def _deal_vector(
         self,

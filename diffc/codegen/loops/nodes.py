@@ -155,9 +155,11 @@ class Vector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Turn:
-    """How a Par of stores over two variables of ``lanes`` points each transposes their values.
+    """How a Par of stores over two variables transposes their values.
 
-    Values are computed in vectors along the first one, and stored along the second one.
+    Values are computed in vectors of ``lanes`` along the first variable, which has that extent, and
+    stored along the second one. That has the same extent, or a smaller one: then results go on from
+    row to row in memory, and all of them are stored in whole vectors.
     """
 
     lanes: int

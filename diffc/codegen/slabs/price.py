@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 from math import prod
+from operator import ne
 
 from diffc.codegen.loops.nodes import Order, Par, Stmt
 from diffc.codegen.slabs.build import Joiner, Places
@@ -81,7 +82,7 @@ def together(
     """What the contractions cost in slabs, and which places have the rows along their last axis.
 
     A few rows can cost more than all rows at once: they are packed more often. How places lie is
-    chosen so that contractions read and write them best.
+    chosen so that contractions read and write them best; of equal ways as the values themselves do.
     """
     *around, extent = slabs.extents
     times = prod(around) * extent / rows
@@ -96,7 +97,8 @@ def together(
         return known[key]
 
     best: tuple[float, tuple[bool, ...]] | None = None
-    for way in _ways(found):
+    lying = _lying(slabs, found)
+    for way in sorted(_ways(found), key=lambda way: sum(map(ne, way, lying))):
         total = sum(cycles(part, way) for part in orders)
         if best is None or total < best[0]:
             best = total, way
@@ -118,6 +120,14 @@ def _places_of(part: Part, found: Places) -> tuple[int, ...]:
     """The places that a part reads or writes."""
     touched = {found.of[b] for b in (*part.node.reads, *part.node.writes) if b in found.of}
     return tuple(sorted(touched))
+
+
+def _lying(slabs: Slabs, found: Places) -> list[bool]:
+    """Which places hold values whose last axis is that of the rows."""
+    lying = [False] * len(found.forms)
+    for buffer, place in found.of.items():
+        lying[place] = slabs.handed[buffer][-1] == len(buffer.aval.shape) - 1
+    return lying
 
 
 def _ways(found: Places) -> list[tuple[bool, ...]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+from diffc.codegen.loops.lanes import lane_offsets
 from diffc.codegen.loops.nodes import (
     Apply,
     Buffer,
@@ -155,14 +156,14 @@ class Accesses:
         """How well vectors along `var` suit: whole vectors count for, gathered lanes against."""
         total = 0.0
         for offset, weight in self.loads:
-            total += weight * _score(stride(offset, var, lanes), uniform=0.1)
+            total += weight * _score(_lane_stride(offset, var, lanes), uniform=0.1)
         for offset, weight in self.stores:
             total += 2 * weight * _score(stride(offset, var, lanes), uniform=-1.0)
         for exprs, rest, weight in self.gathers:
             if any(depends(expr, var) for expr in exprs):
                 total -= 0.5 * weight
             else:
-                total += weight * _score(stride(rest, var, lanes), uniform=0.1)
+                total += weight * _score(_lane_stride(rest, var, lanes), uniform=0.1)
         for _, rest, weight in self.scatters:
             total += 2 * weight * _score(stride(rest, var, lanes), uniform=-1.0)
         return total
@@ -176,8 +177,23 @@ def stride(offset: Dim, var: Var, lanes: int) -> Dim | None:
     found = coefficient(offset, var)
     if found is not None or not isinstance(var.extent, int) or var.extent < lanes:
         return found
-    chunk, lane = Var(f"~{var.name}", -(-var.extent // lanes)), Var("~lane", lanes)
-    return coefficient(substitute(offset, {var: lanes * chunk + lane}), lane)
+    at, lane = _in_lanes(offset, var, var.extent, lanes)
+    return coefficient(at, lane)
+
+
+def _in_lanes(offset: Dim, var: Var, extent: int, lanes: int) -> tuple[Dim, Var]:
+    """An offset in vectors along `var`, and the variable that is 0, 1, ... in their lanes."""
+    chunk, lane = Var(f"~{var.name}", -(-extent // lanes)), Var("~lane", lanes)
+    return substitute(offset, {var: lanes * chunk + lane}), lane
+
+
+def _lane_stride(offset: Dim, var: Var, lanes: int) -> Dim | None:
+    """The stride of a load; 2 as well for lanes that are picked from a few vectors otherwise."""
+    found = stride(offset, var, lanes)
+    if found is not None or not isinstance(var.extent, int) or var.extent < lanes:
+        return found
+    steps = lane_offsets(*_in_lanes(offset, var, var.extent, lanes), lanes)
+    return 2 if steps is not None and max(steps[1]) < PICKED * lanes else None
 
 
 def _score(stride: Dim | None, uniform: float) -> float:

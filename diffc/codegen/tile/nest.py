@@ -40,6 +40,7 @@ from diffc.codegen.tile.access import Accesses, is_heavy, reduced, widest
 from diffc.codegen.tile.collapse import collapse, drop_units
 from diffc.codegen.tile.contract import tile_contractions
 from diffc.codegen.tile.gaps import by_gaps
+from diffc.codegen.tile.interleave import interleaved
 from diffc.codegen.tile.jam import jam
 from diffc.codegen.tile.ranges import by_ranges
 from diffc.codegen.tile.short_rows import side_by_side
@@ -112,6 +113,12 @@ class _Tiler:
         inner = [stmt for stmt in statements(par.body) if isinstance(stmt, Par)]
         if not par.vars or any(is_tiled(stmt) for stmt in inner):
             yield replace(par, body=self.body(par.body))
+            return
+        columns = interleaved(par, self.target) if is_map else None
+        if columns is not None:
+            yield columns[0]
+            if columns[1] is not None:
+                yield from self.par(columns[1])
             return
         blocks = turned(par, self.target) if is_map else None
         if blocks is not None:

@@ -59,7 +59,7 @@ def side_by_side(
     if vectors < FEW_VECTORS and _extent(outer) >= 2 * rows:
         rows, vectors = 2 * rows, 2 * vectors
     groups, rest = divmod(_extent(outer), rows)
-    if not groups or not _is_plain(par.body, accesses, {outer, var}):
+    if not groups or not _is_plain(par.body, accesses):
         return None
     if (
         vectors * len(expressions(x for s in statements(par.body) for x in operands(s)))
@@ -74,6 +74,9 @@ def side_by_side(
         at = lane + number * lanes
         maps.append({outer: first + at // row, var: at % row})
     if not all(_runs_along(accesses, mapping, lane, lanes) for mapping in maps):
+        return None
+    guards = [guard for guard in accesses.guards if {outer, var} & guard.free()]
+    if not all(_is_pattern(guard, mapping, lane, lanes) for guard in guards for mapping in maps):
         return None
     others = par.vars[:-2]
     loops = (*others, group) if groups > 1 else others
@@ -91,13 +94,22 @@ def _extent(var: Var) -> int:
     return var.extent
 
 
-def _is_plain(body: Sequence[Stmt], accesses: Accesses, pair: set[Var]) -> bool:
+def _is_plain(body: Sequence[Stmt], accesses: Accesses) -> bool:
     """Whether statements are stores and folds, reading what lies at known places."""
     if not all(isinstance(stmt, Store | Reduce | Sweep) for stmt in body):
         return False
-    if accesses.gathers or accesses.scatters or accesses.has_rows:
+    if any(isinstance(stmt, Store) and not stmt.guard.is_true for stmt in statements(body)):
         return False
-    return not any(pair & guard.free() for guard in accesses.guards)
+    return not (accesses.gathers or accesses.scatters or accesses.has_rows)
+
+
+def _is_pattern(guard: Guard, mapping: dict[Var, Dim], lane: Var, lanes: int) -> bool:
+    """Whether a guard holds in the same lanes of every vector."""
+    for cond in guard:
+        found = lane_offsets(substitute(cond.expr, mapping), lane, lanes)
+        if found is None or not isinstance(found[0], int):
+            return False
+    return True
 
 
 def _runs_along(accesses: Accesses, mapping: dict[Var, Dim], lane: Var, lanes: int) -> bool:

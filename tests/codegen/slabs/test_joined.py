@@ -272,3 +272,15 @@ def test_equal_chains_share_their_nest():
 
     kernels = check(f, *heads("f4", 2), count=3)
     assert len({id(nest) for nest in kernels.values()}) == 1
+
+
+def test_values_lie_as_they_do_in_memory_where_no_contraction_asks_for_else():
+    """Rows along the last axis, as of pixels that are repeated, stay contiguous."""
+
+    def loss(x):
+        return np.sum(np.repeat(np.repeat(x, 2, 1), 2, 2) ** 2)
+
+    x = np.ones((64, 64, 64), np.float32)
+    text = diffc.jit(diffc.grad(loss)).stages(x).stage("lower").text
+    (kernel,) = (part for part in text.split("kernel @") if "slab0" in part)
+    assert "slab0[i1, local]" in kernel

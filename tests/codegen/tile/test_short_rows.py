@@ -1,19 +1,33 @@
 """Rows that fill no vector run side by side, and come to the same."""
 
 import itertools
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 import pytest
 
 import diffc
+from diffc.codegen.emit.kernel import write_kernel
+from diffc.codegen.emit.text import ModuleText
 from diffc.codegen.loops.lanes import lane_offsets
-from diffc.codegen.loops.nodes import Kernel, Load, Par, Reduce, Scalar, Store, Sweep, Vector
+from diffc.codegen.loops.nodes import (
+    Choose,
+    Expr,
+    Kernel,
+    Load,
+    Par,
+    Reduce,
+    Scalar,
+    Store,
+    Sweep,
+    Vector,
+)
 from diffc.codegen.targets import X86_AVX2, X86_AVX512
 from diffc.codegen.tile import tile
-from diffc.ir.index import Var, evaluate, lt
+from diffc.ir.index import Var, eq, evaluate, lt
 from diffc.runtime import pool
-from tests.codegen.emit.kernels import apply, buffer, check, samples
+from tests.codegen.emit.kernels import apply, buffer, check, const, samples
 
 SIZES = [(16, 3), (17, 3), (40, 1), (7, 5), (33, 7), (50, 10), (8, 12), (5, 24), (64, 2), (9, 17)]
 
@@ -130,3 +144,53 @@ def test_batch_norm_of_few_channels(channels, threads):
             for step in (1e-6, -1e-6)
         ]
         np.testing.assert_allclose(np.sum(ct * direction), (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
+
+
+def crossed(rows: int, *, fold: bool) -> Kernel:
+    """Each of three columns chooses other elements of its row, as a cross product does."""
+    x, z = buffer("x", "f32", (rows, 3)), buffer("z", "f32", (rows, 3), "out")
+    total = buffer("total", "f32", (), "out")
+    i, j = Var("i", rows), Var("j", 3)
+    value: Expr = apply("sub", "f32", Load(x, (i, 1)), Load(x, (i, 0)))
+    value = Choose(eq(j, 1), apply("mul", "f32", Load(x, (i, 2)), Load(x, (i, j))), value)
+    value = Choose(lt(j, 1), Load(x, (i, 2)), value)
+    if not fold:
+        return Kernel("crossed", (x, z), (), (Par((i, j), (Store(z, (i, j), value),)),))
+    s = Scalar("s", "f32")
+    sweep = Sweep((i, j), (Reduce(s, "sum", (i, j), value), Store(z, (i, j), value)))
+    return Kernel("crossed", (x, z, total), (), (sweep, Store(total, (), s)))
+
+
+@pytest.mark.parametrize("target", [X86_AVX512, X86_AVX2], ids=["avx512", "avx2"])
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize("rows", [1, 5, 16, 21, 64, 100, 1000])
+def test_choices_by_column(rows, fold, target):
+    kernel = crossed(rows, fold=fold)
+    check(kernel, *inputs_of(kernel), target=target)
+
+
+def test_choices_that_differ_from_vector_to_vector_stay():
+    kernel = crossed(100, fold=False)
+    (par,) = kernel.body
+    (store,) = par.body
+    first, _ = tile(kernel, X86_AVX512).body
+    assert first.how.lanes == 16 and len(first.body) == 3
+    some = replace(store, value=Choose(lt(par.vars[0], 50), store.value, const(0.0)))
+    other = replace(kernel, body=(replace(par, body=(some,)),))
+    check(other, *inputs_of(other))
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_choices_by_column_gather_nothing(fold):
+    text = ModuleText()
+    write_kernel(text, tile(crossed(960, fold=fold), X86_AVX512), "crossed", X86_AVX512)
+    assert "gather" not in text.text()
+
+
+def test_what_a_choice_would_read_outside_is_not_read():
+    """Lanes are picked only where all of them lie inside."""
+    x, z = buffer("x", "f32", (33,)), buffer("z", "f32", (16, 3), "out")
+    i, j = Var("i", 16), Var("j", 3)
+    value = Choose(lt(j, 2), Load(x, (2 * i + j,)), const(1.0))
+    kernel = Kernel("outside", (x, z), (), (Par((i, j), (Store(z, (i, j), value),)),))
+    check(kernel, *inputs_of(kernel))

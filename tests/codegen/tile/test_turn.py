@@ -73,7 +73,6 @@ def test_the_form_of_blocks(target):
 
 def test_what_is_not_cut():
     assert Turn not in hows(tile(flipped(7, 100), X86_AVX512)), "short rows are picked or gathered"
-    assert Turn not in hows(tile(flipped(100, 3), X86_AVX512))
     i, j, x = Var("i", 64), Var("j", 64), buffer("x", "f32", (64, 64))
     y = buffer("y", "f32", (64, 64), "out")
     value = apply("add", "f32", Load(x, (i, j)), Load(x, (i, j)))
