@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING
 
 from diffc.codegen.emit.contract_numbers import (
@@ -29,6 +30,7 @@ from diffc.codegen.loops.nodes import (
     Apply,
     Buffer,
     Choose,
+    Fetch,
     GatherLoad,
     IndexValue,
     Load,
@@ -36,7 +38,7 @@ from diffc.codegen.loops.nodes import (
 )
 from diffc.codegen.loops.walk import expressions, map_statement, rewrite, stored
 from diffc.codegen.targets import ITEM_BYTES
-from diffc.ir.index import Atom, Dim, Guard, Var, free, substitute
+from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
 
 if TYPE_CHECKING:
     from diffc.codegen.emit.kernel import KernelWriter
@@ -320,6 +322,27 @@ class Epilogue:
             pointer = fn.index(at, numbers.scalar, offset)
             total = load_lanes(fn, numbers.dtype, piece.lanes, pointer, piece.lanes)
             self._run(writer, numbers.of(piece.lanes), total, self.c.stores)
+            self._look_ahead(writer)
+
+    def _look_ahead(self, writer: KernelWriter) -> None:
+        """Asks for what the stores on the next tile touch, while its sums are found.
+
+        Neighbouring rows of a tile lie in different pages: the processor does not look ahead here.
+        """
+        row, column = self.c.row, self.c.column
+        loads = (e for e in expressions(s.value for s in self.c.stores) if isinstance(e, Load))
+        touched = [(load.buffer, load.indices, False) for load in loads]
+        touched += [(store.buffer, store.indices, True) for store in self.c.stores]
+        seen: set[tuple[Buffer, Dim]] = set()
+        for buffer, indices, is_written in touched:
+            offset = ravel(indices, buffer.shape)
+            nbytes = prod(buffer.shape) * ITEM_BYTES[buffer.dtype]
+            if nbytes < writer.frame.target.l1_bytes or (buffer, offset) in seen:
+                continue
+            if coefficient(offset, row) not in (None, 0) and coefficient(offset, column) == 1:
+                seen.add((buffer, offset))
+                later = tuple(substitute(index, {row: row + self.c.how.rows}) for index in indices)
+                writer.memory.fetch(Fetch(buffer, later), is_written=is_written)
 
 
 def _column(fn: FunctionText, piece: Piece) -> str:

@@ -336,13 +336,13 @@ class Memory:
         )
         return self._loaded(text, buffer.dtype, count)
 
-    def fetch(self, stmt: Fetch) -> None:
-        """Asks for the lines of a `Fetch`."""
+    def fetch(self, stmt: Fetch, *, is_written: bool = False) -> None:
+        """Asks for the lines of a `Fetch`, to write them if that is said."""
         frame = self.frame
         lanes = 1 if frame.lanes is None else frame.lanes.count
         pointer = frame.pointer(stmt.buffer, ravel(stmt.indices, stmt.buffer.shape))
         for start in range(0, lanes * ITEM_BYTES[stmt.buffer.dtype], LINE):
-            hints = ("i32", "0"), ("i32", "3" if stmt.near else "2"), ("i32", "1")
+            hints = ("i32", str(int(is_written))), ("i32", "3" if stmt.near else "2"), ("i32", "1")
             frame.fn.call(
                 "void", "llvm.prefetch.p0", ("ptr", frame.step(pointer, "i8", str(start))), *hints
             )

@@ -1,5 +1,7 @@
 """Contractions: layouts, edges, blocks, windows, epilogues; the bits of sums in order."""
 
+from functools import reduce
+
 import numpy as np
 import pytest
 
@@ -468,3 +470,22 @@ def test_inside_a_loop():
     body = (Contract(total, (k,), Load(a, (t, i, k)), Load(b, (t, k, j))), Store(y, (i, j), added))
     kernel = Kernel("loop", (a, b, y), (), (For(t, (Par((i, j), body),)),))
     check(kernel, *operands(kernel), close={"rtol": 1e-5, "atol": 1e-5})
+
+
+@pytest.mark.parametrize(("rows", "asks"), [(512, True), (8, False), (64, False)])
+def test_large_epilogues_ask_for_what_the_next_tile_needs(rows, asks):
+    """Unless there is no next tile, or all of it stays near: less than a first cache."""
+    extra = (buffer("x", "f32", (rows, 64)),)
+
+    def epilogue(total, vars):
+        x = Load(extra[0], (vars["m"], vars["n"]))
+        return reduce(lambda e, _: apply("mul", "f32", apply("tanh", "f32", e), x), range(3), total)
+
+    kernel = einsum("mk,kn->mn", {"m": rows, "k": 32, "n": 64}, epilogue=epilogue, extra=extra)
+    module = ModuleText()
+    write_kernel(module, tile(kernel, X86_AVX512), "kernel", X86_AVX512)
+    text = module.text()
+    assert ("llvm.prefetch.p0(ptr" in text.replace("%", "")) == asks
+    if asks:
+        assert "i32 1, i32 2, i32 1" in text  # what is written
+        assert "i32 0, i32 2, i32 1" in text
