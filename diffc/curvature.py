@@ -15,9 +15,10 @@ import numpy as np
 from diffc import tree
 from diffc.errors import DtypeError, TraceError, UsageError
 from diffc.gradient import Gradient
+from diffc.ir.aval import DTYPES, dtype_name
 from diffc.jacobians import hessian
 from diffc.leaves import abstract_leaf, as_leaf
-from diffc.trace import active, line
+from diffc.trace import active, limits, line, promote
 from diffc.trace.run import parameter_names
 
 Array = np.ndarray[Any, Any]
@@ -172,8 +173,12 @@ class _Flat:
         paths = self.structure.paths(label)
         pairs = list(zip(leaves, paths, strict=True))
         self.arrays = [_as_floats(leaf, path) for leaf, path in pairs]
-        self.point = np.concatenate([np.zeros(0, np.float16), *map(np.ravel, self.arrays)])
-        self.eps = max((float(np.finfo(array.dtype).eps) for array in self.arrays), default=1.0)
+        dtypes = {dtype_name(array.dtype) for array in self.arrays}
+        dtype = DTYPES[promote.common(tuple(dtypes or {"f64"}))]
+        self.point = np.concatenate(
+            [np.zeros(0, dtype), *(array.ravel().astype(dtype) for array in self.arrays)]
+        )
+        self.eps = max((float(limits(array.dtype).eps) for array in self.arrays), default=1.0)
         self.names = tuple(
             path + ("".join(f"[{k}]" for k in place))
             for array, path in zip(self.arrays, paths, strict=True)

@@ -64,7 +64,7 @@ def unpacked(aval: Aval, found: Array, owner: object) -> Array:
         return stores.stacked([], row)
     if not row.is_store:
         dims: Any = row.shape
-        return np.asarray(_Rows(address, (count, *dims), row.numpy, owner))
+        return np.asarray(_Rows(address, (count, *dims), row.numpy, owner)).view(row.numpy)
     inside = np.asarray(_Rows(address, (count, *words(row)), np.dtype(np.int64), owner))
     return stores.stacked([unpacked(row, each, owner) for each in inside], row)
 

@@ -8,7 +8,18 @@ module asks nobody itself, so that code for one machine can be generated on anot
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["ARM_NEON", "X86_AVX2", "X86_AVX512", "X86_SSE2", "Target", "select"]
+__all__ = [
+    "ARM_NEON",
+    "FLOATS",
+    "HALVES",
+    "ITEM_BYTES",
+    "X86_AVX2",
+    "X86_AVX512",
+    "X86_SSE2",
+    "Target",
+    "register_bytes",
+    "select",
+]
 
 ITEM_BYTES: Mapping[str, int] = {
     "bool": 1,
@@ -16,6 +27,7 @@ ITEM_BYTES: Mapping[str, int] = {
     "u8": 1,
     "i16": 2,
     "u16": 2,
+    "bf16": 2,
     "f16": 2,
     "i32": 4,
     "u32": 4,
@@ -24,6 +36,16 @@ ITEM_BYTES: Mapping[str, int] = {
     "u64": 8,
     "f64": 8,
 }
+
+
+# Floats of 16 bits: computed in f32, each result rounded once; sums are kept in f32.
+HALVES = frozenset({"bf16", "f16"})
+FLOATS = HALVES | {"f32", "f64"}
+
+
+def register_bytes(dtype: str) -> int:
+    """Bytes that a number of `dtype` takes in a register where it is computed with."""
+    return 4 if dtype in HALVES else ITEM_BYTES[dtype]
 
 
 @dataclass(frozen=True, slots=True)

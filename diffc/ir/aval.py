@@ -17,9 +17,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from diffc.ir import bfloat16
 from diffc.ir.index import Dim, Symbol
 
-#: short name -> NumPy dtype; the text form of every dtype that diffc knows.
+#: short name -> NumPy dtype; the text form of every dtype that diffc knows. Without ml_dtypes
+#: there is no ``bf16``.
 DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "bool": np.dtype(np.bool_),
     "i8": np.dtype(np.int8),
@@ -30,6 +32,7 @@ DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "u16": np.dtype(np.uint16),
     "u32": np.dtype(np.uint32),
     "u64": np.dtype(np.uint64),
+    **({} if bfloat16.DTYPE is None else {"bf16": bfloat16.DTYPE}),
     "f16": np.dtype(np.float16),
     "f32": np.dtype(np.float32),
     "f64": np.dtype(np.float64),
@@ -40,7 +43,9 @@ BOOLS: Final = frozenset({"bool"})
 SIGNED: Final = frozenset({"i8", "i16", "i32", "i64"})
 UNSIGNED: Final = frozenset({"u8", "u16", "u32", "u64"})
 INTEGERS: Final = SIGNED | UNSIGNED
-FLOATS: Final = frozenset({"f16", "f32", "f64"})
+#: floats of 16 bits: each op computes in f32 and rounds once, sums are kept in f32
+HALVES: Final = frozenset({"bf16", "f16"})
+FLOATS: Final = HALVES | {"f32", "f64"}
 NUMBERS: Final = INTEGERS | FLOATS
 ANY: Final = NUMBERS | BOOLS
 
@@ -147,12 +152,41 @@ def dtype_name(dtype: Any) -> str:
 
     Raises:
         ValueError: the dtype has no short name (complex, strings, objects, ...).
+        DtypeError: ``"bfloat16"`` without ml_dtypes.
     """
+    if bfloat16.DTYPE is None and isinstance(dtype, str) and dtype == "bfloat16":
+        raise bfloat16.missing()
     name = NAMES.get(np.dtype(dtype).newbyteorder("="))
     if name is None:
         known = ", ".join(DTYPES)
         raise ValueError(f"dtype {np.dtype(dtype)} is not supported; diffc knows {known}")
     return name
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether a NumPy dtype is one of diffc's floats; NumPy itself does not know it of bfloat16."""
+    return NAMES.get(dtype) in FLOATS
+
+
+def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which numbers of ``dtype`` are computed and added up: f32 for 16 bits."""
+    return np.dtype(np.float32) if NAMES.get(dtype) in HALVES else dtype
+
+
+def limits(dtype: np.dtype[Any]) -> Any:
+    """``np.finfo`` of any of diffc's floats."""
+    return bfloat16.limits() if dtype == bfloat16.DTYPE else np.finfo(dtype)
+
+
+def as_dtype(x: Any, dtype: str) -> np.ndarray[Any, Any]:
+    """Numbers as an array of a dtype; floats are rounded once.
+
+    Raises:
+        OverflowError: a Python integer that the dtype can't hold.
+    """
+    if dtype == "bf16":
+        return bfloat16.rounded(np.asarray(x))
+    return np.asarray(x, DTYPES[dtype])
 
 
 def aval_of(array: np.ndarray[Any, Any]) -> Aval:

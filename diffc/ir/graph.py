@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from diffc.ir.aval import DTYPES, Aval
+from diffc.ir.aval import Aval, as_dtype
 
 
 class Location(NamedTuple):
@@ -71,9 +71,7 @@ def literal(value: Any, aval: Aval) -> Literal:
         OverflowError: an integer that the dtype can't hold.
         ValueError: a store of anything but zeros.
     """
-    scalar = np.asarray(value).astype(DTYPES[aval.dtype]) if isinstance(value, np.generic) else None
-    if scalar is None:
-        scalar = np.array(value, DTYPES[aval.dtype])
+    scalar = as_dtype(np.asarray(value) if isinstance(value, np.generic) else value, aval.dtype)
     key = (aval, scalar.tobytes())
     found = _LITERALS.get(key)
     if found is None:

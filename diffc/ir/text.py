@@ -24,7 +24,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from diffc.errors import UsageError
-from diffc.ir.aval import DTYPES, GROWING, Aval, aval
+from diffc.ir import bfloat16
+from diffc.ir.aval import DTYPES, FLOATS, GROWING, Aval, as_dtype, aval
 from diffc.ir.graph import Builder, Eqn, Graph, Literal, Operand, OpLike, Value, literal
 from diffc.ir.index import Dim, Expr, Symbol
 from diffc.ir.index import parse as parse_index
@@ -102,6 +103,8 @@ def scalar_text(value: bool | int | float, dtype: str) -> str:
         return "true" if value else "false"
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if value != value else ("inf" if value > 0 else "-inf")
+    if dtype == "bf16":
+        return bfloat16.text(value)
     if dtype in ("f16", "f32"):
         text = str(DTYPES[dtype].type(value))
         return text if re.search(r"[.e]", text) else text + ".0"
@@ -134,7 +137,7 @@ def param_text(value: Any) -> str:
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r]+|\#[^\n]*)|(?P<newline>\n)
     |(?P<hex>x"[0-9a-f]*")|(?P<string>"(?:[^"\\]|\\.)*")|(?P<index>`[^`]*`)
-    |(?P<aval>(?:bool|[iuf]\d+)\[[^\]]*\])
+    |(?P<aval>(?:bool|[iuf]\d+|bf16)\[[^\]]*\])
     |(?P<number>-?(?:inf|nan)\b|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)
     |(?P<name>[%@]?[A-Za-z_0-9][\w.]*)
     |(?P<arrow>->)|(?P<mark>[(){}\[\],:=])""",
@@ -226,6 +229,8 @@ def parse_aval(text: str) -> Aval:
         ValueError: not an aval.
     """
     match = re.fullmatch(r"\s*(\w+)\s*\[([^\]]*)\]\s*", text)
+    if match is not None and match.group(1) == "bf16" and bfloat16.DTYPE is None:
+        raise bfloat16.missing()
     if match is None or match.group(1) not in DTYPES:
         raise ValueError(f"{text.strip()!r} is not an aval such as f32[64,10]")
     dims = [part for part in match.group(2).split(",") if part.strip()]
@@ -343,8 +348,8 @@ def _parse_operand(reader: _Reader, names: Mapping[str, Operand]) -> Operand:
 def _scalar(text: str, dtype: str) -> Any:
     if dtype == "bool":
         return text == "true"
-    if dtype in ("f16", "f32", "f64"):
-        return DTYPES[dtype].type(text)
+    if dtype in FLOATS:
+        return as_dtype(float(text), dtype)[()] if dtype == "bf16" else DTYPES[dtype].type(text)
     return int(text)
 
 

@@ -17,6 +17,7 @@ import numpy
 from diffc.control.outside import run_outside
 from diffc.custom import CustomJvp
 from diffc.errors import DtypeError, ShapeError
+from diffc.ir.aval import HALVES
 from diffc.linear import elimination
 from diffc.linear.solve import linear_solve
 from diffc.trace import Tracer, active, emit, line
@@ -32,7 +33,7 @@ Function = Callable[..., Any]
 def _matrix(a: Any, what: str, is_square: bool = True) -> Tracer:
     """A stack of float matrices."""
     x = tracer(a, what)
-    if x.aval.dtype == "f16":
+    if x.aval.dtype in HALVES:
         raise DtypeError(
             f"{what} of {x.aval}: NumPy has no linear algebra in half precision",
             location=line(),

@@ -9,6 +9,7 @@ import numpy
 
 import diffc.numpy as np
 from diffc.nn.spatial import Padding, PerAxis, Spatial, sizes_of, spatial
+from diffc.trace import is_float
 
 
 def max_pool(
@@ -37,7 +38,7 @@ def max_pool(
     """
     where = _where("max_pool", x, size, stride, padding, dilation, layout)
     kind = numpy.dtype(x.dtype)
-    least = -numpy.inf if kind.kind == "f" else numpy.iinfo(kind).min
+    least = -numpy.inf if is_float(kind) else numpy.iinfo(kind).min
     return _reduced(where, where.padded(x, least), np.max)
 
 

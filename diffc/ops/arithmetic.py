@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import ShapeError
-from diffc.ir.aval import FLOATS, NUMBERS, Aval
+from diffc.ir.aval import FLOATS, NUMBERS, Aval, wide
 from diffc.ops.avals import elementwise, need_dtype
 from diffc.ops.declare import Map, Over, Partials, Routes, Waived, Zero, op
 from diffc.ops.term import power, select, unary
@@ -84,7 +84,7 @@ sign = op(
     "sign",
     doc="-1, 0 or 1 by the sign of each element; nan stays nan.",
     aval=elementwise(NUMBERS),
-    numpy=np.sign,
+    numpy=lambda x: np.sign(x.astype(wide(x.dtype), copy=False)).astype(x.dtype, copy=False),
     sympy="sign(x)",
     domain="Ne(x, 0)",
     derivative=Zero("it is constant on both sides of 0"),

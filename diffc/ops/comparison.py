@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from diffc.ir.aval import ANY, BOOLS, DTYPES, FLOATS, INTEGERS, Aval
+from diffc.ir.aval import ANY, BOOLS, DTYPES, FLOATS, INTEGERS, Aval, as_dtype, is_float
 from diffc.ops.avals import (
     elementwise,
     need_dtype,
@@ -139,8 +139,10 @@ def _convert_aval(x: Aval, *, dtype: str) -> Aval:
 
 def _convert(x: Array, *, dtype: str) -> Array:
     like = DTYPES[dtype]
-    if x.dtype.kind != "f" or like.kind not in "iu":
-        return x if x.dtype == object else x.astype(like)
+    if x.dtype == object:
+        return x
+    if not is_float(x.dtype) or like.kind not in "iu":
+        return as_dtype(x, dtype)
     number = np.trunc(x.astype(np.float64))
     if dtype == "u64":
         is_high = number >= 2.0**63

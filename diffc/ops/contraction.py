@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffc.errors import ShapeError
-from diffc.ir.aval import NUMBERS, Aval
+from diffc.ir.aval import NUMBERS, Aval, wide
 from diffc.ops import batching
 from diffc.ops.avals import need_dtype, need_same_dtype
 from diffc.ops.declare import Linear, Special, Waived, op
@@ -84,8 +84,7 @@ def _contract_aval(x: Aval, y: Aval, *, spec: str) -> Aval:
 def _contract(x: Array, y: Array, *, spec: str) -> Array:
     """One (batched) matrix product of the operands brought to [batch, left, summed] and so on."""
     dtype = x.dtype
-    if dtype == np.float16:
-        x, y = x.astype(np.float32), y.astype(np.float32)
+    x, y = x.astype(wide(dtype), copy=False), y.astype(wide(dtype), copy=False)
     left, right, result = split(spec)
     batch, only_left, only_right, summed = letters(spec)
     dims = dict(zip(left + right, x.shape + y.shape, strict=True))
@@ -120,7 +119,7 @@ def _contract_transpose(
 
 contract = op(
     "contract",
-    doc="Sum of products over the letters that the result lacks; f16 adds up in f32.",
+    doc="Sum of products over the letters that the result lacks; f16 and bf16 add up in f32.",
     aval=_contract_aval,
     numpy=_contract,
     sympy=Waived("its numpy facet runs on arrays of symbols"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from diffc.ir.aval import FLOATS
+from diffc.ir.aval import FLOATS, wide
 from diffc.ops.avals import elementwise
 from diffc.ops.declare import Map, Partials, op
 from diffc.ops.term import unary
@@ -63,10 +63,10 @@ def _declare(name: str, doc: str, sympy: str, partial: Any, domain: str = "True"
 
 
 def _logistic(x: Array) -> Array:
-    wide = x.astype(np.float32) if x.dtype == np.float16 else x
-    small = np.exp(-np.abs(wide))  # never overflows
-    one = wide.dtype.type(1)
-    return np.asarray(np.where(wide >= 0, one, small) / (one + small), x.dtype)
+    number = np.asarray(x).astype(wide(x.dtype), copy=False)
+    small = np.exp(-np.abs(number))  # never overflows
+    one = number.dtype.type(1)
+    return np.asarray(np.where(number >= 0, one, small) / (one + small), x.dtype)
 
 
 def _erf(x: Array) -> Array:

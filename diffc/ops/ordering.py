@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import ShapeError
-from diffc.ir.aval import ANY, NUMBERS, Aval
+from diffc.ir.aval import ANY, NUMBERS, Aval, wide
 from diffc.ir.graph import literal
 from diffc.ops.arithmetic import greater, less
 from diffc.ops.avals import is_known_zero, need_axes, need_dtype
 from diffc.ops.batching import along_axes
 from diffc.ops.declare import Linear, Linearized, Special, Waived, Zero, op
 from diffc.ops.generate import positions
-from diffc.ops.reduction import wide
 from diffc.ops.term import GraphTerm, select
 
 Array = np.ndarray[Any, Any]
@@ -155,6 +154,11 @@ _running_extremum(
 )
 
 
+def _sortable(x: Array) -> Array:
+    """Floats that NumPy sorts with nan last: it does not know the nan of bfloat16."""
+    return x.astype(wide(x.dtype), copy=False)
+
+
 def _sort_aval(x: Aval, *, axis: int) -> Aval:
     need_axes((axis,), x.ndim, x, "axis")
     return x
@@ -175,7 +179,7 @@ sort = op(
     "sort",
     doc="Elements in increasing order along `axis`; nan last.",
     aval=_sort_aval,
-    numpy=lambda x, *, axis: np.sort(x, axis, kind="stable"),
+    numpy=lambda x, *, axis: np.sort(_sortable(x), axis, kind="stable").astype(x.dtype, copy=False),
     sympy=_ON_SYMBOLS,
     domain="distinct(x)",
     derivative=Linearized(_sort_jvp, source="a permutation is linear: tangents in the same order"),
@@ -195,7 +199,7 @@ argsort = op(
     "argsort",
     doc="Indices that sort along `axis`; equal elements keep their order.",
     aval=_argsort_aval,
-    numpy=lambda x, *, axis: np.argsort(x, axis, kind="stable"),
+    numpy=lambda x, *, axis: np.argsort(_sortable(x), axis, kind="stable"),
     sympy=_ON_SYMBOLS,
     derivative=Zero("its results are indices"),
     body=Special("sort"),

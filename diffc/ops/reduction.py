@@ -1,7 +1,7 @@
 """Reductions over axes.
 
-Sums and products keep the dtype; those of f16 run in f32 and round once. ``max`` and ``min``
-propagate nan and share the cotangent evenly among ties.
+Sums and products keep the dtype; those of f16 and bf16 run in f32 and round once. ``max`` and
+``min`` propagate nan and share the cotangent evenly among ties.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import ShapeError
-from diffc.ir.aval import BOOLS, NUMBERS, Aval, aval
+from diffc.ir.aval import BOOLS, NUMBERS, Aval, aval, wide
 from diffc.ir.graph import literal
 from diffc.ops.avals import is_known_zero, need_axes, need_dtype, product
 from diffc.ops.declare import Fold, Linear, Linearized, Waived, Zero, op
@@ -35,11 +35,6 @@ def _reduce_rule(dtypes: frozenset[str], has_identity: bool) -> Callable[..., Av
         return x.with_shape(tuple(dim for axis, dim in enumerate(x.shape) if axis not in axes))
 
     return rule
-
-
-def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which sums and products of ``dtype`` run."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
 def spread(reduced: GraphTerm, x: Aval, axes: Axes) -> GraphTerm:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import ShapeError
-from diffc.ir.aval import ANY, NUMBERS, Aval
+from diffc.ir.aval import ANY, NUMBERS, Aval, wide
 from diffc.ir.index import TRUE, Dim
 from diffc.ops.avals import is_less, need_axes, need_dims, need_dtype, need_length, text
 from diffc.ops.batching import windows
@@ -121,8 +121,8 @@ def _overlap_add_aval(
 def _overlap_add(
     y: Array, *, axes: Ints, sizes: Ints, strides: Ints, dilations: Ints, shape: Ints
 ) -> Array:
-    """Adds in the order of the offsets; f16 in f32, rounded once."""
-    result: Array = np.zeros(shape, np.float32 if y.dtype == np.float16 else y.dtype)
+    """Adds in the order of the offsets; 16 bits in f32, rounded once."""
+    result: Array = np.zeros(shape, wide(y.dtype))
     for offset, where in _pieces(shape, axes, sizes, strides, dilations):
         at: Any = (..., *offset)
         result[where] += y[at]

@@ -13,6 +13,7 @@ import numpy as np
 
 from diffc import tree
 from diffc.errors import DtypeError, UsageError
+from diffc.trace import is_float
 
 Params = Any
 Grads = Any
@@ -41,7 +42,7 @@ def zeros_like(params: Params) -> Any:
     """
     for path, leaf in tree.flatten_with_paths(params, "params")[0]:
         dtype = leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf)
-        if not np.issubdtype(dtype, np.floating):
+        if not is_float(dtype):
             raise DtypeError(
                 f"{path} is of dtype {dtype}; only floats are optimized",
                 hint="keep integers out of params, or convert them: x.astype(np.float32)",

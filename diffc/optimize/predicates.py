@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from diffc.ir.aval import INTEGERS
+from diffc.ir.aval import DTYPES, INTEGERS
 from diffc.ir.graph import Literal, Operand, literal
 from diffc.ir.index import (
     FALSE,
@@ -110,7 +110,7 @@ def _position(value: Operand, indices: Indices, depth: int) -> Dim | None:
 
 def _fits(index: Dim, dtype: str) -> bool:
     low, high = bounds(index)
-    info = np.iinfo(dtype if dtype[0] not in "iu" else f"{dtype[0]}{int(dtype[1:]) // 8}")
+    info = np.iinfo(DTYPES[dtype])
     return low is not None and high is not None and info.min <= low and high <= info.max
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
+from diffc.ir.aval import HALVES
 from diffc.ir.graph import Eqn, Literal, Operand, Value
 
 Emit = Callable[..., Operand]
@@ -28,13 +29,13 @@ def reduce_by_rows(
     """``sum(x, axes=[0, 1])`` of many rows is the sum of the rows' sums.
 
     So it shares the passes over the rows with what else is computed there. An order of summation is
-    diffc's choice; sums of f16 are left alone, as each would be rounded.
+    diffc's choice; sums of 16 bits are left alone, as each would be rounded.
     """
     (x,) = operands
     shape = tuple(dim for dim in x.aval.shape if isinstance(dim, int))
     if len(shape) < x.aval.ndim or len(params["axes"]) < len(shape) or len(shape) < 2:
         return None
-    if prod(shape) <= MANY or x.aval.dtype == "f16":
+    if prod(shape) <= MANY or x.aval.dtype in HALVES:
         return None
     first = len(shape) - 1
     while first > 1 and prod(shape[first:]) < ROW.start:

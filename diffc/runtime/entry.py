@@ -24,6 +24,7 @@ from diffc.runtime.target import host
 __all__ = ["native_entry"]
 
 NATIVE_DTYPES = frozenset("?bBhHiIlLqQefd")
+USER_DTYPE = 2  # what NumPy says of dtypes that other packages register: each is one object
 
 
 def native_entry(
@@ -104,7 +105,8 @@ def _reason(executable: Executable, args_spec: Sequence[Any], out_spec: Any) -> 
             return f"{name} has no native form"
     dtypes = [i.dtype for i in executable.all_inputs] + [o.dtype for o in executable.outputs]
     for dtype in dtypes:
-        if not dtype.isnative or dtype.char not in NATIVE_DTYPES:
+        is_known = dtype.char in NATIVE_DTYPES or dtype.isbuiltin == USER_DTYPE
+        if not (dtype.isnative and is_known):
             return f"dtype {dtype} has no native form"
     for position, array in enumerate(executable.captured):
         if type(array) is not np.ndarray:

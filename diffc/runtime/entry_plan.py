@@ -247,7 +247,7 @@ class Plan:
 
 def _descr(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype object that arrays of this dtype usually share."""
-    return np.dtype(dtype.str)
+    return np.dtype(dtype.str if dtype.isbuiltin == 1 else dtype.type)
 
 
 def _nbytes(spec: "InputSpec") -> int:

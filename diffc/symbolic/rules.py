@@ -14,7 +14,7 @@ import mpmath
 import numpy as np
 import sympy
 
-from diffc.ir.aval import BOOLS, DTYPES, FLOATS
+from diffc.ir.aval import BOOLS, DTYPES, FLOATS, is_float
 from diffc.ops.registry import find
 from diffc.optimize.rule import Node, Number, Pattern, Rule, Variable
 from diffc.symbolic.check import Check, Verdict
@@ -159,7 +159,7 @@ def counterexample(rule: Rule, dtype: str, values: Array, flags: Array) -> str |
         for side in (rule.pattern, rule.replacement)
     )
     differs = _bits(left) != _bits(right)
-    if left.dtype.kind == "f":
+    if is_float(left.dtype):
         differs &= ~(np.isnan(left) & np.isnan(right))
     if left.dtype != right.dtype:
         return f"{left.dtype} is not {right.dtype}"

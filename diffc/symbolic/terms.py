@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import sympy
 
-from diffc.ir.aval import DTYPES
+from diffc.ir.aval import DTYPES, HALVES
 from diffc.ops.declare import Op
 from diffc.ops.registry import find
 from diffc.ops.term import Term
@@ -53,7 +53,7 @@ def exact(value: Any, dtype: str = "f64") -> Any:
         return sympy.oo if number > 0 else -sympy.oo
     if number.is_integer() and abs(number) < 2**53:
         return sympy.Integer(int(number))
-    if dtype != "f16":
+    if dtype not in HALVES:
         known = _by_value(dtype)
         for sign in (1, -1):
             if sign * number in known:

@@ -16,6 +16,7 @@ import numpy as np
 from diffc import tree
 from diffc.api import jit, value_and_grad
 from diffc.errors import DiffcError, UsageError
+from diffc.ir.aval import is_float
 from diffc.ir.graph import Graph, graphs_of
 from diffc.jitted import Compiled
 from diffc.leaves import as_leaf
@@ -38,7 +39,7 @@ Array = np.ndarray[Any, Any]
 
 #: limits of relative errors, by the narrowest float dtype: against the interpreter, against
 #: differences
-LIMITS = {"f16": (2e-2, 5e-2), "f32": (1e-4, 1e-3), "f64": (1e-10, 1e-5)}
+LIMITS = {"bf16": (1e-1, 3e-1), "f16": (2e-2, 5e-2), "f32": (1e-4, 1e-3), "f64": (1e-10, 1e-5)}
 
 
 @dataclass(slots=True)
@@ -147,9 +148,7 @@ def _argnums(
 def _holds_floats(arg: Any) -> bool:
     leaves = tree.leaves(arg)
     return bool(leaves) and all(
-        leaf.aval.is_float
-        if isinstance(leaf, Abstract)
-        else np.issubdtype(np.asarray(leaf).dtype, np.floating)
+        leaf.aval.is_float if isinstance(leaf, Abstract) else is_float(np.asarray(leaf).dtype)
         for leaf in leaves
     )
 
@@ -206,7 +205,7 @@ def _narrowest(*compiled: Compiled | None) -> str:
         for graph in [_function(one)]
         for value in (*graph.inputs, *graph.outputs, *(r for e in graph.eqns for r in e.results))
     }
-    return next((dtype for dtype in ("f16", "f32") if dtype in dtypes), "f64")
+    return next((dtype for dtype in ("bf16", "f16", "f32") if dtype in dtypes), "f64")
 
 
 def error_of(found: Sequence[Array], expected: Sequence[Array]) -> float:
@@ -215,7 +214,7 @@ def error_of(found: Sequence[Array], expected: Sequence[Array]) -> float:
     for left, right in zip(found, expected, strict=True):
         if left.shape != right.shape:
             return float("inf")
-        if left.dtype.kind != "f" or right.dtype.kind != "f":
+        if not (is_float(left.dtype) and is_float(right.dtype)):
             worst = max(worst, 0.0 if np.array_equal(left, right) else float("inf"))
             continue
         a, b = left.astype(np.float64), right.astype(np.float64)

@@ -6,6 +6,7 @@ tables that the modules of this package fill; users' code reaches them through n
 rebound for the time of the trace.
 """
 
+from diffc.ir.aval import is_float, limits
 from diffc.trace import (  # noqa: F401  # these fill the tables
     borders,
     choose,
@@ -44,6 +45,8 @@ __all__ = [
     "emit",
     "here",
     "inline",
+    "is_float",
+    "limits",
     "line",
     "subtrace",
     "trace",

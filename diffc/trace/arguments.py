@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import DtypeError, TraceError
-from diffc.ir.aval import DTYPES, NAMES, dtype_name
+from diffc.ir.aval import DTYPES, NAMES, as_dtype, dtype_name
 from diffc.ir.graph import Operand
 from diffc.ir.index import Expr
 from diffc.trace import operands as o
@@ -47,7 +47,7 @@ class Arg:
             value = o.cast(read(source), dtype)
             return value if shape is None else o.broadcast(value, shape)
         if isinstance(source, np.generic) and source.dtype != DTYPES[dtype]:
-            source = source.astype(DTYPES[dtype])
+            source = as_dtype(np.asarray(source), dtype)[()]
         return o.fill(source, dtype, shape or ())
 
     @property

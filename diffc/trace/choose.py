@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import ShapeError, TraceError, UsageError
-from diffc.ir.aval import DTYPES, FLOATS
+from diffc.ir.aval import DTYPES, FLOATS, limits
 from diffc.ir.graph import Operand
 from diffc.trace import operands as o
 from diffc.trace import promote
@@ -149,7 +149,7 @@ def nan_to_num(
     value = operand(x, "np.nan_to_num")
     if value.aval.dtype not in FLOATS:
         return wrap(value)
-    info = np.finfo(value.aval.numpy)
+    info = limits(value.aval.numpy)
     infinite = o.emit("is_inf", value)
     zero = o.fill(0, value.aval.dtype, value.aval.shape)
     above = o.emit("gt", value, zero)

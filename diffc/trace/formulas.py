@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from diffc.ir.aval import FLOATS, UNSIGNED
+from diffc.ir.aval import FLOATS, HALVES, UNSIGNED
 from diffc.ir.graph import Operand
 from diffc.trace import kinks
 from diffc.trace import operands as o
@@ -64,12 +64,13 @@ def _classify(name: str, of_integers: bool) -> Formula:
 
 
 def _in_f32(formula: Formula) -> Formula:
-    """A composition that would lose digits in f16."""
+    """A composition that would lose digits in 16 bits."""
 
     def apply(*xs: Operand) -> Operand:
-        if xs[0].aval.dtype != "f16":
+        dtype = xs[0].aval.dtype
+        if dtype not in HALVES:
             return formula(*xs)  # type: ignore[no-any-return]  # the table is untyped
-        return o.cast(formula(*(o.cast(x, "f32") for x in xs)), "f16")
+        return o.cast(formula(*(o.cast(x, "f32") for x in xs)), dtype)
 
     return apply
 

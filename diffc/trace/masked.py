@@ -134,7 +134,7 @@ def _reduction(name: str) -> Callable[..., Any]:
 
 def _worst(x: Tracer, name: str) -> Operand:
     dtype = x.dtype
-    if dtype.kind == "f":
+    if x.aval.is_float:
         value: Any = -np.inf if name == "max" else np.inf
     elif dtype.kind == "b":
         value = name == "min"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import DiffcError, DtypeError, ShapeError, TraceError
-from diffc.ir.aval import DTYPES, aval, dtype_name
+from diffc.ir.aval import DTYPES, as_dtype, aval, dtype_name
 from diffc.ir.graph import Graph, Literal, Operand, Value, literal
 from diffc.ir.index import Dim, Expr
 from diffc.trace.context import current
@@ -70,7 +70,7 @@ def cast(x: Operand, dtype: str) -> Operand:
         return x
     if isinstance(x, Literal):
         with np.errstate(all="ignore"):
-            value = np.asarray(x.value, x.aval.numpy).astype(DTYPES[dtype])[()]
+            value = as_dtype(np.asarray(x.value, x.aval.numpy), dtype)[()]
         return literal(value, x.aval.with_dtype(dtype))
     return emit("convert", x, dtype=dtype)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import ShapeError, TraceError
-from diffc.ir.aval import DTYPES, SIGNED, UNSIGNED
+from diffc.ir.aval import DTYPES, FLOATS, HALVES, SIGNED, UNSIGNED
 from diffc.ir.graph import Operand
 from diffc.trace import kinks, promote
 from diffc.trace import operands as o
@@ -102,11 +102,11 @@ def prod(
 
 
 def _least(dtype: str) -> Any:
-    return -np.inf if dtype[0] == "f" else np.iinfo(DTYPES[dtype]).min
+    return -np.inf if dtype in FLOATS else np.iinfo(DTYPES[dtype]).min
 
 
 def _greatest(dtype: str) -> Any:
-    return np.inf if dtype[0] == "f" else np.iinfo(DTYPES[dtype]).max
+    return np.inf if dtype in FLOATS else np.iinfo(DTYPES[dtype]).max
 
 
 def _extremum(name: str, ufunc: np.ufunc, neutral: Callable[[str], Any]) -> Callable[..., Tracer]:
@@ -194,9 +194,9 @@ def _mean_dtype(dtype: str, wanted: Any) -> tuple[str, str]:
     if wanted is not None:
         found = promote.dtype_arg(wanted)
         return found, found
-    if dtype[0] != "f":
+    if dtype not in FLOATS:
         return "f64", "f64"
-    return ("f32", "f16") if dtype == "f16" else (dtype, dtype)
+    return ("f32" if dtype in HALVES else dtype, dtype)
 
 
 def _count(shape: Shape, axes: tuple[int, ...]) -> Any:

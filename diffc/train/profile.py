@@ -9,6 +9,7 @@ import numpy as np
 
 from diffc import tree
 from diffc.errors import DtypeError, ShapeError, UsageError
+from diffc.trace import is_float, limits
 from diffc.tree.treedef import steps_of
 
 #: of the longest bar
@@ -111,11 +112,11 @@ def _stacked(gradients: Any) -> Profile:
 def _layer(name: str, leaves: list[Any]) -> Layer:
     arrays = [np.asarray(leaf) for leaf in leaves]
     for array in arrays:
-        if array.dtype.kind != "f":
+        if not is_float(array.dtype):
             raise DtypeError(f"the gradient of layer {name} holds {array.dtype}; needs floats")
     flat = np.concatenate([np.zeros(0), *(np.abs(a.astype(np.float64)).ravel() for a in arrays)])
     largest = float(np.max(flat, initial=0.0))
-    normal = max((float(np.finfo(array.dtype).tiny) for array in arrays), default=0.0)
+    normal = max((float(limits(array.dtype).tiny) for array in arrays), default=0.0)
     mark = ""
     if not np.isfinite(flat).all():
         mark = "not finite"

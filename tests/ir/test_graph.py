@@ -145,7 +145,7 @@ def test_texts_print_as_they_are_parsed(name):
     assert len(list(graphs_of(graph))) == (3 if name == "region" else 1)
 
 
-@pytest.mark.parametrize("dtype", ["f16", "f32", "f64"])
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "f32", "f64"])
 def test_floats_keep_their_bits(dtype):
     rng = np.random.default_rng(0)
     kind = DTYPES[dtype]

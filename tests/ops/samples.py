@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import diffc.ops
-from diffc.ir.aval import ANY, DTYPES, FLOATS, INTEGERS, NUMBERS, Aval, aval
+from diffc.ir.aval import ANY, DTYPES, FLOATS, INTEGERS, NUMBERS, Aval, aval, limits
 from diffc.ir.graph import Builder, Graph, literal
 from diffc.ir.index import Dim
 from diffc.ops.declare import Op
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 Draw = Callable[[np.random.Generator, "Sample"], list[Array]]
 
 #: dtypes that structured ops are drawn in, where they take them.
-SOME = ("bool", "i8", "i32", "i64", "u8", "f16", "f32", "f64")
+SOME = ("bool", "i8", "i32", "i64", "u8", "bf16", "f16", "f32", "f64")
 
 
 @dataclass(frozen=True)
@@ -485,7 +485,7 @@ def special_values(dtype: str) -> Array:
         ends = np.iinfo(like)
         values = [0, 1, 2, 3, 7, ends.max, ends.max - 1, ends.min, ends.min + 1]
         return np.array(values + ([-1, -2] if like.kind == "i" else []), like)
-    info = np.finfo(like)
+    info = limits(like)
     positive = [0.0, 1.0, 0.5, 1.5, 2.5, 3.0, float(info.max), float(info.tiny), float(info.eps)]
     positive += [float(info.smallest_subnormal), float("inf"), 100.0]
     return np.array([*positive, *(-value for value in positive), float("nan")], like)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import diffc.ops
-from diffc.ir.aval import FLOATS, aval, aval_of
+from diffc.ir.aval import FLOATS, aval, aval_of, is_float, wide
 from diffc.ir.index import Symbol, Var, evaluate, substitute
 from diffc.ops.declare import (
     ByParams,
@@ -47,11 +47,11 @@ def same(found, expected):
     """Bit for bit, but one nan is like another."""
     assert found.dtype == expected.dtype
     assert found.shape == expected.shape
-    if found.dtype.kind == "f":
+    if is_float(found.dtype):
         np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
         kept = ~np.isnan(expected)
         np.testing.assert_array_equal(np.signbit(found[kept]), np.signbit(expected[kept]))
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(*(x.astype(wide(x.dtype)) for x in (found, expected)))
 
 
 # --- avals ------------------------------------------------------------------------------------

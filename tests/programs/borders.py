@@ -10,6 +10,7 @@ import functools
 import numpy as np
 
 import diffc
+from diffc.ir.aval import is_float
 from diffc.ir.graph import Graph
 from diffc.trace import inline, trace
 
@@ -21,8 +22,8 @@ def step_of(graph: Graph):
     """A step that runs a graph on its arrays, moved a little by the number."""
 
     def step(s, xs):
-        moved = [x + 0.002 * s if x.dtype.kind == "f" else x for x in xs]
-        outs = [y for y in inline(graph, moved) if y.dtype.kind == "f"]
+        moved = [x + 0.002 * s if is_float(x.dtype) else x for x in xs]
+        outs = [y for y in inline(graph, moved) if is_float(y.dtype)]
         sums = (np.sum(np.sin(y.astype(np.float64))) / max(y.size, 1) for y in outs)
         return 0.5 * np.sin(s) + sum(sums, 0.25 * s)
 
@@ -30,7 +31,7 @@ def step_of(graph: Graph):
 
 
 def stacked(xs):
-    return [np.stack([x * f if x.dtype.kind == "f" else x for f in FACTORS]) for x in xs]
+    return [np.stack([x * f if is_float(x.dtype) else x for f in FACTORS]) for x in xs]
 
 
 def called(step):
@@ -78,7 +79,7 @@ def carries(step):
         def body(c, _):
             s, xs = c
             s = step(s, xs)
-            return (s, [x * (1 - 0.001 * s) if x.dtype.kind == "f" else x for x in xs]), None
+            return (s, [x * (1 - 0.001 * s) if is_float(x.dtype) else x for x in xs]), None
 
         return diffc.scan(body, (s, xs), length=2)[0][0]
 
@@ -88,7 +89,7 @@ def carries(step):
 def carries_by_hand(step):
     def run(s, xs):
         first = step(s, xs)
-        return step(first, [x * (1 - 0.001 * first) if x.dtype.kind == "f" else x for x in xs])
+        return step(first, [x * (1 - 0.001 * first) if is_float(x.dtype) else x for x in xs])
 
     return run
 
@@ -97,7 +98,7 @@ def slices(step):
     """Each trip has arrays of its own; backwards."""
 
     def run(s, xs):
-        rows = [np.stack([x, x * 1.0 if x.dtype.kind == "f" else x]) for x in xs]
+        rows = [np.stack([x, x * 1.0 if is_float(x.dtype) else x]) for x in xs]
         return diffc.scan(lambda c, r: (step(c, r), None), s, rows, reverse=True, length=2)[0]
 
     return run

@@ -8,6 +8,7 @@ A graph of exact ops moves nowhere, so there the comparison is exact.
 
 import numpy as np
 
+from diffc.ir.aval import is_float, limits, wide
 from diffc.ir.graph import Builder, Graph
 from diffc.ops.interpret import by_numpy, evaluate
 from diffc.programs import GraphProgram
@@ -39,11 +40,12 @@ def compiled(graph: Graph, arrays) -> list[np.ndarray]:
 def same(found, expected, what="") -> None:
     """Bit for bit, but one nan is like another."""
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape), what
-    if found.dtype.kind == "f":
+    if is_float(found.dtype):
         nans = np.isnan(expected)
         np.testing.assert_array_equal(np.isnan(found), nans, err_msg=what)
         signs = np.signbit(found) == np.signbit(expected)
         assert (signs | nans).all(), f"{what}: signs of {found} and {expected}"
+    found, expected = (x.astype(wide(x.dtype)) for x in (found, expected))
     np.testing.assert_array_equal(found, expected, err_msg=what)
 
 
@@ -52,14 +54,14 @@ def same(found, expected, what="") -> None:
 
 def terms_of(eqn, arrays):
     """How many terms a sum has, and their sum by size; None for other ops."""
-    name, sizes = eqn.op.name, [np.abs(a) if a.dtype.kind == "f" else a for a in arrays]
+    name, sizes = eqn.op.name, [np.abs(a) if is_float(a.dtype) else a for a in arrays]
     params = eqn.params
     result = eqn.results[0].aval
     if not result.is_float or name not in SUMS:
         return None
     total = eqn.op.numpy(*sizes, **params)
     if name in ("prod", "cumprod"):  # in another order, partial products may leave the range
-        safe = np.log2(float(np.finfo(result.numpy).max)) / 2
+        safe = np.log2(float(limits(result.numpy).max)) / 2
         far = np.sum(np.abs(np.log2(sizes[0], where=sizes[0] > 0, out=np.ones(sizes[0].shape))))
         total = np.where(far < safe, total, np.inf)  # then nothing is known
     if name == "contract":
@@ -75,7 +77,7 @@ SUMS = ("sum", "prod", "contract", "cumsum", "cumprod", "overlap_add", "scatter"
 
 def bound(eqn, arrays, result) -> np.ndarray | None:
     """By how much a result may be off, element by element; None for exact ops."""
-    if result.dtype.kind != "f":
+    if not is_float(result.dtype):
         return None
     if eqn.op.ulp:
         return (eqn.op.ulp + NUMPY_ULP) * np.abs(np.spacing(result)).astype(np.float64)
@@ -85,7 +87,7 @@ def bound(eqn, arrays, result) -> np.ndarray | None:
     if terms is None:
         return None
     count, total = terms
-    info = np.finfo(result.dtype)
+    info = limits(result.dtype)
     return count * (float(info.eps) * total + float(info.smallest_subnormal))
 
 
@@ -125,7 +127,7 @@ def allowance(graph: Graph, arrays, expected) -> list[np.ndarray | None]:
     allowed: list[np.ndarray | None] = []
     for spread, x in zip(spreads, expected, strict=True):
         wide = np.where(np.isfinite(x), np.abs(x.astype(np.float64)), 0.0)
-        slack = 4 * float(np.finfo(x.dtype).eps) * wide if x.dtype.kind == "f" else 0
+        slack = 4 * float(limits(x.dtype).eps) * wide if is_float(x.dtype) else 0
         near = spread <= 0.01 * wide  # else a pole or a cancellation: draws tell little
         with np.errstate(over="ignore"):
             allowed.append(np.where(near, 2, 16) * spread + slack if spread.any() else None)

@@ -19,7 +19,7 @@ from tests.ops.samples import special_values
 
 SIZES = (0, 1, 1, 2, 3, 5, 7, 17, 33)
 SMOOTH_SIZES = (1, 2, 3, 5, 17)
-DTYPES = ("f64", "f64", "f64", "f32", "f32", "f32", "f16", "i32", "i64", "u8", "bool")
+DTYPES = ("f64", "f64", "f64", "f32", "f32", "f32", "f16", "bf16", "i32", "i64", "u8", "bool")
 #: elements of the largest value
 LIMIT = 4000
 

@@ -8,7 +8,7 @@ import pytest
 import diffc.ops
 from diffc.codegen.emit.math import FUNCTIONS
 from diffc.errors import ExecutionError
-from diffc.ir.aval import FLOATS, aval
+from diffc.ir.aval import FLOATS, aval, is_float
 from diffc.ir.graph import Builder
 from diffc.ops.declare import Fold, Undefined, Zero
 from diffc.programs import GraphProgram
@@ -68,7 +68,8 @@ def test_vectors_and_the_rest_of_a_row_give_the_same(op):
 
 # --- elementary functions, against wider arithmetic -------------------------------------------
 
-WIDE = {"f16": np.float64, "f32": np.float64, "f64": np.longdouble}
+REDUCED = ("bool", "i8", "i64", "bf16", "f16", "f32", "f64")
+WIDE = {"bf16": np.float64, "f16": np.float64, "f32": np.float64, "f64": np.longdouble}
 
 
 @every(ELEMENTARY)
@@ -186,11 +187,11 @@ def test_reductions_of_many_elements(op):
             params = {"axis": axis}
         else:
             params = {"axes": axes}
-        for dtype in [d for d in ("bool", "i8", "i64", "f16", "f32", "f64") if d in op.dtypes]:
+        for dtype in [d for d in REDUCED if d in op.dtypes]:
             sample = Sample(op, (aval(dtype, shape),), params)
             rng = np.random.default_rng(len(some))
             x = draw_array(rng, sample.avals[0], whole=op.name in ("max", "min"))
-            if op.name == "prod" and x.dtype.kind == "f":
+            if op.name == "prod" and is_float(x.dtype):
                 x = (1 + x.astype(np.float64) / 2**18).astype(x.dtype)
             if op.name in ("any", "all"):
                 x[...] = op.name == "all"
@@ -207,10 +208,10 @@ def test_long_rows(name):
     op = diffc.ops.find(name)
     extra = {"reverse": True} if name == "cumsum" else {}
     some = []
-    for dtype in ("i32", "f32", "f64"):
+    for dtype in ("i32", "bf16", "f32", "f64"):
         for shape, axis in (((20_011,), 0), ((3, 5_003), 1), ((5_003, 3), 0)):
             x = draw_array(np.random.default_rng(1), aval(dtype, shape))
-            if x.dtype.kind == "f" and name != "cumsum":
+            if is_float(x.dtype) and name != "cumsum":
                 x.flat[::1001] = np.nan
             some.append(Sample(op, (aval(dtype, shape),), {"axis": axis, **extra}, (), (x,)))
     graph, arrays = one_op_graph(some, name), arrays_of(some)

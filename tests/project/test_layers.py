@@ -97,6 +97,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "sympy": ("symbolic",),
     "mpmath": ("symbolic",),
     "scipy": ("scipy",),
+    "ml_dtypes": ("ir",),
     "rich": ("cli", "explore"),
     "matplotlib": ("cli", "explore"),
     "sklearn": ("cli",),

@@ -63,6 +63,7 @@ CASES = {
     "extrema": (lambda x: np.max(x) + np.min(x * 2), [array("f64", 3)]),
     "empty": (lambda x: np.sum(x * x), [array("f64", 0)]),
     "half": (lambda x: np.sum(x * x), [array("f16", 5)]),
+    "brain": (lambda x: np.sum(x * x), [array("bf16", 5)]),
     "pytree": (lambda p: np.sum(p["w"] * p["b"][0]), [{"w": array("f64", 2), "b": [FLOAT]}]),
     "constant": (lambda x: 0.0 * np.sum(x), [array("f64", 2)]),
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diffc import tree
+from diffc.ir.aval import is_float, limits
 from diffc.ops.interpret import evaluate
 from diffc.trace import trace
 
@@ -45,8 +46,8 @@ def compare(function, *args, rtol=None, dtypes=True):
         assert g.shape == w.shape
         if dtypes:
             assert g.dtype == w.dtype
-        if w.dtype.kind == "f":
-            eps = np.finfo(w.dtype).eps
+        if is_float(w.dtype):
+            eps = limits(w.dtype).eps
             np.testing.assert_allclose(g, w, rtol=rtol or 64 * eps, atol=rtol or 64 * eps)
         else:
             np.testing.assert_array_equal(g, w)

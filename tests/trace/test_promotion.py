@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import diffc
+from diffc.errors import DtypeError
+
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
 OPERATORS = [
     operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod,
@@ -97,3 +100,53 @@ def test_in_place(check, left, right, op):
         return x
 
     compare(check, f, array(left), array(right))
+
+
+BF16 = "bfloat16"
+WITH_BF16 = {
+    **dict.fromkeys(("?", "i1", "u1", BF16, True, 2, 0.5), BF16),
+    **dict.fromkeys(("i2", "u2", "f2", "f4"), "float32"),
+    **dict.fromkeys(("i4", "u4", "i8", "u8", "f8"), "float64"),
+}
+
+
+@pytest.mark.parametrize("other", WITH_BF16, ids=str)
+def test_bfloat16_promotes_as_float16(other):
+    """But for Python's floats, which are weak, it is what NumPy's ufuncs do with ml_dtypes."""
+    x = array(BF16)
+    y = array(other) if isinstance(other, str) else other
+    found = diffc.jit(lambda x, y: (x * y, y + x, np.where(x > 1, x, y)))
+    if not isinstance(other, str):
+        found = diffc.jit(lambda x, y=y: (x * y, y + x, np.where(x > 1, x, y)))
+    results = found(x, y) if isinstance(other, str) else found(x)
+    assert [result.dtype.name for result in results] == [WITH_BF16[other]] * 3
+    if type(other) is not float:
+        assert (x * y).dtype == results[0].dtype
+    if other not in (BF16, "f2"):
+        like = array("f2") * y
+        assert like.dtype.name.replace("float16", BF16) == WITH_BF16[other]
+
+
+def test_bfloat16_scalars_are_not_weak():
+    one = np.asarray(1.5).astype(BF16)[()]
+    for dtype, want in (("f4", "float32"), (BF16, BF16), ("f2", "float32"), ("i1", BF16)):
+        found = diffc.jit(lambda x: (one * x, x * one))(array(dtype))
+        assert [np.asarray(x).dtype.name for x in found] == [want] * 2
+
+
+def test_bfloat16_in_place():
+    def f(x, y):
+        x = x.copy()
+        x += y
+        return x
+
+    assert diffc.jit(f)(array(BF16), array("f8")).dtype.name == BF16
+    with pytest.raises(DtypeError, match="can't be written"):
+        diffc.jit(f)(array("i4"), array(BF16))
+
+
+def test_reductions_of_bfloat16_keep_it():
+    x = array(BF16)
+    found = diffc.jit(lambda x: (x.sum(), x.mean(), x.var(), x.prod(), x @ x, np.median(x)))(x)
+    assert {np.asarray(y).dtype.name for y in found} == {BF16}
+    assert diffc.jit(lambda x: np.sum(x, dtype=np.float32))(x).dtype == np.float32

@@ -17,7 +17,7 @@ from tests.ops.samples import CASES, fill, samples
 from tests.transforms.test_transforms import SCAN, graph_of
 
 #: f16 rounds where f32 and f64 don't; integers wrap; booleans have ops of their own.
-DTYPES = ("bool", "i32", "u8", "f16", "f64")
+DTYPES = ("bool", "i32", "u8", "bf16", "f16", "f64")
 SIZE = 3
 
 

@@ -67,7 +67,7 @@ def test_forward_is_backward(sample):
     inputs = [a for a, on in zip(sample.avals, active, strict=True) if on]
     columns = along_units(forward.graph, sample.arrays, units(inputs), count)
     rows = along_units(backward.graph, sample.arrays, units(outs), count)
-    rough = any(a.dtype in ("f16", "f32") for a in graph.output_avals)
+    rough = any(a.dtype in ("bf16", "f16", "f32") for a in graph.output_avals)
     tolerance = 1e-2 if rough else 1e-10
     np.testing.assert_allclose(columns.T, rows, rtol=tolerance, atol=tolerance)
 
@@ -91,7 +91,7 @@ def test_hessians_are_symmetric(sample):
     graph = graph_of(sample)
     active = [a.is_float for a in sample.avals]
     inputs = [a for a, on in zip(sample.avals, active, strict=True) if on]
-    if any(a.dtype in ("f16", "f32") for a in graph.output_avals):
+    if any(a.dtype in ("bf16", "f16", "f32") for a in graph.output_avals):
         return
     gradient = weighted_gradient(graph, active)
     made = jvp(gradient, active, [True] * len(gradient.outputs))

@@ -60,7 +60,7 @@ def test_vjp_is_the_adjoint_of_jvp(sample):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, c)
     left, right = inner(cts, pushed[count:]), inner(pulled[count:], dots)
-    rough = any(a.dtype in ("f16", "f32") for a in graph.output_avals)
+    rough = any(a.dtype in ("bf16", "f16", "f32") for a in graph.output_avals)
     tolerance = 1e-2 if rough else 1e-9
     assert left == pytest.approx(right, rel=tolerance, abs=tolerance)
 

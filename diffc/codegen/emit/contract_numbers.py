@@ -1,6 +1,6 @@
 """Arithmetic of contractions on vectors: loads of operands, multiply-adds, sums.
 
-Sums are kept in the accumulator dtype (f32 for f16). One multiply-add is fused where the target
+Sums are kept in the accumulator dtype (f32 for 16 bits). One multiply-add is fused where the target
 has the instruction, else a product and a sum; integers wrap; `bool` is `or` of `and`.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from diffc.codegen.emit.registers import FLOATS, is_signed, slice_lanes
+from diffc.codegen.emit.registers import FLOATS, slice_lanes
+from diffc.codegen.emit.scalars import Ops
 from diffc.codegen.emit.text import LLVM_TYPES, FunctionText, intrinsic_suffix, vector_type
 from diffc.codegen.targets import ITEM_BYTES, Target
 
@@ -112,17 +113,7 @@ class Numbers:
 
     def _widened(self, value: str, dtype: str, lanes: int) -> str:
         """An operand as a number of the sums' dtype."""
-        if dtype == self.dtype:
-            return value
-        old, new = vector_type(LLVM_TYPES[dtype], lanes), vector_type(self.scalar, lanes)
-        if dtype in FLOATS:
-            return self.fn.value(f"fpext {old} {value} to {new}")
-        if self.dtype in FLOATS:
-            name = "sitofp" if is_signed(dtype) else "uitofp"
-            return self.fn.value(f"{name} {old} {value} to {new}")
-        if ITEM_BYTES[dtype] == ITEM_BYTES[self.dtype]:
-            return value
-        return self.fn.value(f"{'sext' if is_signed(dtype) else 'zext'} {old} {value} to {new}")
+        return Ops(self.fn, self.target, lanes).convert(value, dtype, self.dtype)
 
     def of(self, lanes: int) -> Numbers:
         """The same with vectors of other lanes."""

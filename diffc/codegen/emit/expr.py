@@ -16,7 +16,7 @@ from diffc.codegen.emit.frame import Frame, Value
 from diffc.codegen.emit.math import VectorMath
 from diffc.codegen.emit.memory import Computed, Condition, Memory
 from diffc.codegen.emit.numbering import Numbering
-from diffc.codegen.emit.registers import FLOATS, register
+from diffc.codegen.emit.registers import number, register
 from diffc.codegen.emit.scalars import Ops
 from diffc.codegen.emit.text import constant, vector_type
 from diffc.codegen.loops.nodes import (
@@ -189,7 +189,7 @@ class Evaluator:
 
     def _find(self, expr: Expr, where: Condition) -> Value | None:
         if isinstance(expr, Const):
-            return Value(constant(expr.value, register(expr.dtype)))
+            return Value(number(expr.value, expr.dtype))
         if isinstance(expr, Scalar):
             return self.frame.bound.scalars[expr.name][0]
         key, depth = self._place(expr, where)
@@ -275,8 +275,7 @@ class Evaluator:
         if not frame.varies(expr.index):
             text = frame.dim(expr.index)
             if not text.startswith("%"):
-                value = float(text) if expr.dtype in FLOATS else int(text)
-                return Value(constant(value, register(expr.dtype)))
+                return Value(number(int(text), expr.dtype))
             return Value(self.ops(1).convert(text, "i64", expr.dtype))
         lanes = frame.lanes
         assert lanes is not None

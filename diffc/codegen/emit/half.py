@@ -1,47 +1,92 @@
-"""Half precision without library calls: conversions that the target lacks, by integers.
+"""Floats of 16 bits without library calls: conversions that the target lacks, by integers.
 
 Everything rounds once, to nearest even. f64 goes through f32 rounded to odd, which keeps enough of
-the lost bits for the second rounding to be right. Machines without half conversions get the usual
-integer algorithms: rebias by a multiplication, or round with an addition of bits.
+the lost bits for the second rounding to be right; 64-bit integers go through f64 with a mark for
+the bits that it loses. Machines without conversions of f16 get the usual integer algorithms: rebias
+by a multiplication, or round with an addition of bits. bf16 is the upper half of f32, so shifts and
+an addition do everywhere (the instruction of AVX512-BF16 takes subnormal numbers for zero).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from diffc.codegen.emit.registers import is_signed
+
 if TYPE_CHECKING:
     from diffc.codegen.emit.scalars import Ops
 
-__all__ = ["from_half", "has_conversions", "negate", "round_to_odd", "size", "to_half"]
+__all__ = ["marked", "narrow", "negate", "round_to_odd", "size", "widen"]
 
 SIGN = 0x80000000
+QUIET = 0x00400000
+_LOST = 11  # bits of a 64-bit integer that f64 does not hold
 
 
-def has_conversions(ops: Ops) -> bool:
+def _has_conversions(ops: Ops) -> bool:
     """Whether f16 and f32 convert by instructions."""
     return ops.target.family != "x86_64" or ops.target.vector_bytes > 16
 
 
 def _bits(ops: Ops, text: str, old: str, new: str) -> str:
-    return ops.fn.value(f"bitcast {ops.kind(old)} {text} to {ops.kind(new)}")
+    return ops.apply("bitcast", new, (old,), (text,))
 
 
 def _integer(ops: Ops, name: str, a: str, b: int, dtype: str = "u32") -> str:
     return ops.fn.value(f"{name} {ops.kind(dtype)} {a}, {ops.literal(b, dtype)}")
 
 
-def negate(ops: Ops, a: str) -> str:
-    """-a of f16."""
+def negate(ops: Ops, a: str, dtype: str) -> str:
+    """-a of 16 bits."""
+    flipped = _integer(ops, "xor", _bits(ops, a, dtype, "u16"), -(2**15), "u16")
+    return _bits(ops, flipped, "u16", dtype)
+
+
+def size(ops: Ops, a: str, dtype: str) -> str:
+    """|a| of 16 bits."""
     return _bits(
-        ops, _integer(ops, "xor", _bits(ops, a, "f16", "u16"), -(2**15), "u16"), "u16", "f16"
+        ops, _integer(ops, "and", _bits(ops, a, dtype, "u16"), 0x7FFF, "u16"), "u16", dtype
     )
 
 
-def size(ops: Ops, a: str) -> str:
-    """|a| of f16."""
-    return _bits(
-        ops, _integer(ops, "and", _bits(ops, a, "f16", "u16"), 0x7FFF, "u16"), "u16", "f16"
+def widen(ops: Ops, a: str, dtype: str) -> str:
+    """16 bits as f32, exactly."""
+    if dtype == "bf16":
+        wide = ops.fn.value(f"zext {ops.kind('bf16')} {a} to {ops.kind('u32')}")
+        return _bits(ops, _integer(ops, "shl", wide, 16), "u32", "f32")
+    if _has_conversions(ops):
+        return ops.fn.value(f"fpext {ops.kind('f16')} {a} to {ops.kind('f32')}")
+    return _from_half(ops, a)
+
+
+def narrow(ops: Ops, a: str, dtype: str) -> str:
+    """f32 as 16 bits."""
+    if dtype == "bf16":
+        return _to_bfloat(ops, a)
+    if _has_conversions(ops):
+        return ops.fn.value(f"fptrunc {ops.kind('f32')} {a} to {ops.kind('f16')}")
+    return _to_half(ops, a)
+
+
+def marked(ops: Ops, a: str, dtype: str) -> str:
+    """A 64-bit integer that f64 holds: what would be lost only says whether it was 0.
+
+    Small ones stay as they are. f64 as 16 bits then rounds as the integer would.
+    """
+    fn, kind = ops.fn, ops.kind(dtype)
+    low = _integer(ops, "and", a, 2**_LOST - 1, dtype)
+    mark = ops.select(
+        ops.compare("ne", low, ops.literal(0, dtype), dtype),
+        ops.literal(2 ** (_LOST - 1), dtype),
+        ops.literal(0, dtype),
+        dtype,
     )
+    short = fn.value(f"or {kind} {_integer(ops, 'and', a, -(2**_LOST), dtype)}, {mark}")
+    if is_signed(dtype):
+        moved, reach = _integer(ops, "add", a, 2**53, dtype), 2**54
+    else:
+        moved, reach = a, 2**53
+    return ops.select(ops.compare("ugt", moved, ops.literal(reach, dtype), dtype), short, a, dtype)
 
 
 def round_to_odd(ops: Ops, a: str) -> str:
@@ -57,7 +102,7 @@ def round_to_odd(ops: Ops, a: str) -> str:
     return ops.select(ops.compare("one", back, a, "f64"), odd, near, "f32")
 
 
-def from_half(ops: Ops, a: str) -> str:
+def _from_half(ops: Ops, a: str) -> str:
     """f16 as f32, by integers."""
     fn, wide = ops.fn, ops.kind("u32")
     bits = fn.value(f"zext {ops.kind('u16')} {_bits(ops, a, 'f16', 'u16')} to {wide}")
@@ -72,7 +117,7 @@ def from_half(ops: Ops, a: str) -> str:
     return _bits(ops, fn.value(f"or {wide} {chosen}, {sign}"), "u32", "f32")
 
 
-def to_half(ops: Ops, a: str) -> str:
+def _to_half(ops: Ops, a: str) -> str:
     """f32 as f16, by integers."""
     fn, wide = ops.fn, ops.kind("u32")
     bits = _bits(ops, a, "f32", "u32")
@@ -94,3 +139,14 @@ def to_half(ops: Ops, a: str) -> str:
     result = fn.value(f"or {wide} {result}, {sign}")
     narrow = fn.value(f"trunc {wide} {result} to {ops.kind('u16')}")
     return _bits(ops, narrow, "u16", "f16")
+
+
+def _to_bfloat(ops: Ops, a: str) -> str:
+    """f32 as bf16: just below half of the last place is added, or half where that is odd."""
+    fn, wide = ops.fn, ops.kind("u32")
+    bits = _bits(ops, a, "f32", "u32")
+    odd = _integer(ops, "and", _integer(ops, "lshr", bits, 16), 1)
+    near = fn.value(f"add {wide} {_integer(ops, 'add', bits, 0x7FFF)}, {odd}")
+    is_nan = ops.compare("uno", a, a, "f32")
+    near = ops.select(is_nan, _integer(ops, "or", bits, QUIET), near, "u32")
+    return fn.value(f"trunc {wide} {_integer(ops, 'lshr', near, 16)} to {ops.kind('bf16')}")

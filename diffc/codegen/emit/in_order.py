@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from diffc.codegen.emit.frame import Value
 from diffc.codegen.emit.text import Loop
-from diffc.codegen.loops.contraction import extent_of
-from diffc.codegen.loops.nodes import Buffer, Contract
+from diffc.codegen.loops.contraction import accumulator, extent_of
+from diffc.codegen.loops.nodes import Buffer, Contract, Expr
 from diffc.ir.index import Var
 
 if TYPE_CHECKING:
@@ -26,22 +26,27 @@ def write_contract(writer: KernelWriter, stmt: Contract) -> None:
     They are fused where the target has the instruction, as in `contract_numbers`.
     """
     frame, evaluator = writer.frame, writer.evaluator
-    dtype = stmt.target.dtype
+    narrow = stmt.target.dtype
+    dtype = accumulator(narrow)
     ops = evaluator.ops(1 if frame.lanes is None else frame.lanes.count)
     kind = ops.kind(dtype)
 
+    def number(expr: Expr) -> str:
+        return ops.convert(evaluator.vector(expr), expr.dtype, dtype)
+
     def term(carried: list[str]) -> list[str]:
-        operands = [evaluator.vector(stmt.lhs), evaluator.vector(stmt.rhs), carried[0]]
+        operands = [number(stmt.lhs), number(stmt.rhs), carried[0]]
         if frame.target.has_fma:
             return [ops.apply("fma", dtype, (dtype,) * 3, operands)]
         product = ops.apply("mul", dtype, (dtype,) * 2, operands[:2])
         return [ops.apply("add", dtype, (dtype,) * 2, [product, carried[0]])]
 
-    begun = ops.literal(0, dtype) if stmt.start is None else evaluator.vector(stmt.start)
+    begun = ops.literal(0, dtype) if stmt.start is None else number(stmt.start)
     start = [(kind, begun)]
     result = start[0][1]
     if all(extent_of(var) for var in stmt.vars):
         result = nest(writer, stmt.vars, start, term)[0]
+    result = ops.convert(result, dtype, narrow)
     frame.bind_scalar(stmt.target.name, Value(result, ops.lanes))
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffc.codegen.emit.text import LLVM_TYPES, FunctionText, vector_type
-from diffc.codegen.targets import ITEM_BYTES
+from diffc.codegen.emit.text import (
+    LLVM_TYPES,
+    FunctionText,
+    bfloat_bits,
+    constant,
+    vector_type,
+)
+from diffc.codegen.targets import FLOATS, ITEM_BYTES
 
 __all__ = [
     "FLOATS",
@@ -13,18 +19,23 @@ __all__ = [
     "concatenate",
     "fenced",
     "is_signed",
+    "number",
     "register",
     "reverse_lanes",
     "shuffle",
     "slice_lanes",
 ]
 
-FLOATS = frozenset({"f16", "f32", "f64"})
-
 
 def register(dtype: str) -> str:
     """LLVM type of a scalar of `dtype` in a register."""
     return "i1" if dtype == "bool" else LLVM_TYPES[dtype]
+
+
+def number(value: float | bool, dtype: str, lanes: int = 1) -> str:
+    """A literal of `dtype`, rounded to it, in all lanes; the type is not part of it."""
+    found = bfloat_bits(float(value)) if dtype == "bf16" else value
+    return constant(found, register(dtype), lanes)
 
 
 def bits_of(dtype: str) -> int:

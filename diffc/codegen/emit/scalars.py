@@ -4,8 +4,8 @@ Each op has NumPy's meaning, by itself and without flags: integers wrap, divisio
 integers gives 0, shifts by the width or more give 0 (or the sign), `maximum` passes NaN on. Nothing
 here traps and nothing is undefined: operands that LLVM leaves undefined are replaced first.
 
-f16 is computed in f32 and rounded after each op. A float that does not fit an integer type
-converts as x86 does it: to the least i32 or i64, of which narrower types keep the low bits.
+f16 and bf16 are computed in f32 and rounded after each op. A float that does not fit an integer
+type converts as x86 does it: to the least i32 or i64, of which narrower types keep the low bits.
 `bool` is `i1` in registers.
 """
 
@@ -22,11 +22,12 @@ from diffc.codegen.emit.registers import (
     bits_of,
     concatenate,
     is_signed,
+    number,
     register,
     slice_lanes,
 )
-from diffc.codegen.emit.text import FunctionText, constant, intrinsic_suffix, vector_type
-from diffc.codegen.targets import Target
+from diffc.codegen.emit.text import FunctionText, intrinsic_suffix, vector_type
+from diffc.codegen.targets import HALVES, Target
 from diffc.errors import InternalError
 
 __all__ = ["ELEMENTARY", "Ops"]
@@ -81,7 +82,7 @@ class Ops:
 
     def literal(self, value: float | bool, dtype: str) -> str:
         """A constant in every lane."""
-        return constant(value, register(dtype), self.lanes)
+        return number(value, dtype, self.lanes)
 
     def unary(self, text: str, dtype: str, name: str) -> str:
         """A unary intrinsic of a float dtype."""
@@ -96,6 +97,8 @@ class Ops:
 
     def compare(self, predicate: str, a: str, b: str, dtype: str) -> str:
         """A mask by `fcmp` or `icmp`."""
+        if dtype in HALVES:
+            a, b, dtype = half.widen(self, a, dtype), half.widen(self, b, dtype), "f32"
         name = "fcmp" if dtype in FLOATS else "icmp"
         return self.fn.value(f"{name} {predicate} {self.kind(dtype)} {a}, {b}")
 
@@ -118,7 +121,7 @@ class Ops:
         if name == "select":
             return self.select(args[0], args[1], args[2], dtype)
         source = sources[0]
-        if source == "f16":
+        if source in HALVES:
             return self._through_single(name, dtype, sources, args)
         if source in FLOATS:
             return self._float(name, source, args)
@@ -130,10 +133,11 @@ class Ops:
         self, name: str, dtype: str, sources: Sequence[str], args: Sequence[str]
     ) -> str:
         if name in ("neg", "abs"):
-            return half.negate(self, args[0]) if name == "neg" else half.size(self, args[0])
+            change = half.negate if name == "neg" else half.size
+            return change(self, args[0], sources[0])
         wide = [self.convert(arg, source, "f32") for arg, source in zip(args, sources, strict=True)]
         result = self._float(name, "f32", wide)
-        return self.convert(result, "f32", "f16") if dtype == "f16" else result
+        return self.convert(result, "f32", dtype) if dtype in HALVES else result
 
     def _float(self, name: str, dtype: str, args: Sequence[str]) -> str:
         kind, a = self.kind(dtype), args[0]
@@ -267,8 +271,10 @@ class Ops:
         if source == dtype:
             return a
         old, new = self.kind(source), self.kind(dtype)
-        if "f16" in (source, dtype):
-            return self._convert_half(a, source, dtype)
+        if source in HALVES:
+            return self.convert(half.widen(self, a, source), "f32", dtype)
+        if dtype in HALVES:
+            return self._to_half(a, source, dtype)
         if dtype == "bool":
             predicate = "une" if source in FLOATS else "ne"
             return self.compare(predicate, a, self.literal(0, source), source)
@@ -287,23 +293,17 @@ class Ops:
             return self._cast("trunc", a, old, new)
         return self._cast("sext" if is_signed(source) else "zext", a, old, new)
 
-    def _convert_half(self, a: str, source: str, dtype: str) -> str:
-        """Conversions from and to f16, through f32."""
-        if source == "f16":
-            if half.has_conversions(self):
-                single = self._cast("fpext", a, self.kind("f16"), self.kind("f32"))
-            else:
-                single = half.from_half(self, a)
-            return self.convert(single, "f32", dtype)
-        if source in ("i32", "u32", "i64", "u64"):  # exact, or far beyond f16
+    def _to_half(self, a: str, source: str, dtype: str) -> str:
+        """Conversions to 16 bits, rounded once: through f32, where what is inexact is odd."""
+        if source in ("i64", "u64"):
+            a = half.marked(self, a, source)
+        if source in ("i32", "u32", "i64", "u64"):
             a, source = self.convert(a, source, "f64"), "f64"
         if source == "f64":
             a = half.round_to_odd(self, a)
         else:
             a = self.convert(a, source, "f32")
-        if half.has_conversions(self):
-            return self._cast("fptrunc", a, self.kind("f32"), self.kind("f16"))
-        return half.to_half(self, a)
+        return half.narrow(self, a, dtype)
 
     def _cast(self, name: str, a: str, old: str, new: str) -> str:
         return self.fn.value(f"{name} {old} {a} to {new}")

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["write_sort"]
 
 #: of a float dtype: all bits but the sign, and those of inf.
-MAGNITUDE = {"f16": 0x7FFF, "f32": 0x7FFFFFFF, "f64": 0x7FFFFFFFFFFFFFFF}
-INFINITY = {"f16": 0x7C00, "f32": 0x7F800000, "f64": 0x7FF0000000000000}
+MAGNITUDE = {"bf16": 0x7FFF, "f16": 0x7FFF, "f32": 0x7FFFFFFF, "f64": 0x7FFFFFFFFFFFFFFF}
+INFINITY = {"bf16": 0x7F80, "f16": 0x7C00, "f32": 0x7F800000, "f64": 0x7FF0000000000000}
 
 Item = tuple[str, ...]
 """A vector of items, or a scalar one: a name for each component."""

@@ -23,6 +23,7 @@ __all__ = [
     "FunctionText",
     "Loop",
     "ModuleText",
+    "bfloat_bits",
     "constant",
     "float_literal",
     "intrinsic_suffix",
@@ -40,11 +41,16 @@ LLVM_TYPES = {
     "u16": "i16",
     "u32": "i32",
     "u64": "i64",
+    "bf16": "i16",
     "f16": "half",
     "f32": "float",
     "f64": "double",
 }
-"""Type in memory of each dtype."""
+"""Type in memory of each dtype.
+
+bf16 is its bits: of LLVM's own `bfloat` x86 without AVX512-BF16 makes scalar code and calls, even
+for loads, selects and shuffles of vectors.
+"""
 
 FLOAT_TYPES = frozenset({"half", "float", "double"})
 INTRINSIC_NAMES = {"half": "f16", "float": "f32", "double": "f64", "ptr": "p0"}
@@ -83,6 +89,19 @@ def float_literal(value: float, scalar: str) -> str:
         return f"0xH{half:04X}"
     (bits,) = struct.unpack("<Q", struct.pack("<d", value))
     return f"0x{bits:016X}"
+
+
+def bfloat_bits(value: float) -> int:
+    """The bits of `value` rounded to bf16, to nearest even."""
+    if math.isnan(value):
+        return 0x7FC0
+    if abs(value) < 2.0**128:
+        fraction, exponent = math.frexp(value)
+        digits = min(8, exponent + 133)  # fewer below 2**-126
+        size = math.ldexp(round(math.ldexp(abs(fraction), digits)), exponent - digits)
+        value = math.copysign(size, value)
+    (bits,) = struct.unpack("<I", struct.pack("<f", round_to(value, "float")))
+    return int(bits) >> 16
 
 
 def constant(value: float | bool, scalar: str, lanes: int = 1) -> str:

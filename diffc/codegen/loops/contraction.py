@@ -24,6 +24,7 @@ from diffc.codegen.loops.nodes import (
     Store,
     Tile,
 )
+from diffc.codegen.targets import HALVES
 from diffc.errors import InternalError
 from diffc.ir.index import Dim, Var, linear_in, ravel
 
@@ -228,11 +229,11 @@ def blocks(tiles: tuple[Span, ...], most: int) -> tuple[tuple[Span, ...], ...]:
 
 # --- workspaces
 
-ACCUMULATORS = {"f16": "f32", "bool": "bool"}
+ACCUMULATORS = dict.fromkeys(HALVES, "f32")
 
 
 def accumulator(dtype: str) -> str:
-    """The dtype in which sums of `dtype` are kept: f16 is rounded once, at the end."""
+    """The dtype in which sums of `dtype` are kept: 16 bits are rounded once, at the end."""
     return ACCUMULATORS.get(dtype, dtype)
 
 

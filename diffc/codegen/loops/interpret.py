@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from diffc.codegen.loops.contraction import accumulator
 from diffc.codegen.loops.monoids import OPS, identity, neutral
 from diffc.codegen.loops.nodes import (
     Apply,
@@ -43,18 +44,13 @@ from diffc.codegen.loops.nodes import (
 )
 from diffc.codegen.loops.walk import stored
 from diffc.codegen.targets import Target
+from diffc.ir.aval import DTYPES, as_dtype, is_float, wide
 from diffc.ir.index import Dim, Var, evaluate
 
 __all__ = ["DTYPES", "apply", "run"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-DTYPES: Mapping[str, np.dtype[Any]] = {
-    "bool": np.dtype(np.bool_),
-    **{f"i{bits}": np.dtype(f"i{bits // 8}") for bits in (8, 16, 32, 64)},
-    **{f"u{bits}": np.dtype(f"u{bits // 8}") for bits in (8, 16, 32, 64)},
-    **{f"f{bits}": np.dtype(f"f{bits // 8}") for bits in (16, 32, 64)},
-}
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
 NAMES = {
     "neg": "negative",
@@ -97,10 +93,10 @@ def apply(name: str, dtype: str, args: Sequence[Array]) -> Array:
             bits: Array = args[0].view(result)
             return bits
         if name == "convert":
-            return _convert(args[0], result)
+            return _convert(args[0], dtype)
         if name == "logistic":
-            wide = args[0].astype(np.float64)
-            return np.asarray(1 / (1 + np.exp(-wide))).astype(result)
+            number = args[0].astype(np.float64)
+            return np.asarray(1 / (1 + np.exp(-number))).astype(result)
         if name == "erf":
             return np.asarray(_ERF(args[0])).astype(result)
         if name in ("maximum", "minimum"):
@@ -114,6 +110,8 @@ def apply(name: str, dtype: str, args: Sequence[Array]) -> Array:
             return args[0]
         if name == "abs" and result.kind == "b":
             return args[0]
+        if name == "sign":  # of bf16's -0.0 ml_dtypes says -0.0
+            return np.asarray(np.sign(args[0].astype(wide(result)))).astype(result)
         function = getattr(np, NAMES.get(name, name))
         return np.asarray(function(*args)).astype(result)
 
@@ -124,7 +122,7 @@ def _choose(order: Any, a: Array, b: Array) -> Array:
 
 
 def _wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.kind != "f":
+    if not is_float(dtype):
         return dtype
     return np.dtype(np.float64) if dtype.itemsize < 8 else np.dtype(np.longdouble)
 
@@ -134,10 +132,11 @@ def _integer_power(base: Array, exponent: Array) -> Array:
     return np.where(exponent < 0, np.zeros_like(base), raised)
 
 
-def _convert(value: Array, dtype: np.dtype[Any]) -> Array:
+def _convert(value: Array, name: str) -> Array:
     """Conversion; a float that does not fit becomes the least i32 (i64), cut to the width."""
-    if value.dtype.kind != "f" or dtype.kind not in "iu":
-        return value.astype(dtype)
+    dtype = DTYPES[name]
+    if not is_float(value.dtype) or dtype.kind not in "iu":
+        return as_dtype(value, name)
     is_long = dtype.itemsize == 8 or dtype == np.uint32
     limit = 2.0 ** (63 if is_long else 31)
     through = np.dtype(np.int64 if is_long else np.int32)
@@ -325,7 +324,7 @@ class _Run:
         inner = points.expand((stmt.var,))
         places = self.place(stmt.keys, stmt.indices, inner)
         rows = self.memory[stmt.keys][places].reshape(points.count, _extent(stmt.var))
-        order = np.argsort(rows, axis=1, kind="stable")
+        order = np.argsort(rows.astype(wide(rows.dtype)), axis=1, kind="stable")
         result = order if stmt.positions else np.take_along_axis(rows, order, axis=1)
         self.memory[stmt.buffer][places] = result.reshape(-1)
 
@@ -377,18 +376,18 @@ class _Run:
 
     def contract(self, stmt: Contract, points: _Points) -> Array:
         total = len(self.terms(stmt.vars))
-        dtype = stmt.target.dtype
+        dtype = accumulator(stmt.target.dtype)
         result = np.zeros(points.count, DTYPES[dtype])
         if stmt.start is not None:
-            result = self.value(stmt.start, points)
-        if not total:
-            return result
-        inner = self.expand(points, stmt.vars)
-        lhs = self.value(stmt.lhs, inner).reshape(points.count, total)
-        rhs = self.value(stmt.rhs, inner).reshape(points.count, total)
-        for term in range(total):
-            result = apply("fma", dtype, (lhs[:, term], rhs[:, term], result))
-        return result
+            result = apply("convert", dtype, (self.value(stmt.start, points),))
+        if total:
+            inner = self.expand(points, stmt.vars)
+            lhs = self.value(stmt.lhs, inner).reshape(points.count, total)
+            rhs = self.value(stmt.rhs, inner).reshape(points.count, total)
+            for term in range(total):
+                pair = [apply("convert", dtype, (side[:, term],)) for side in (lhs, rhs)]
+                result = apply("fma", dtype, (*pair, result))
+        return apply("convert", stmt.target.dtype, (result,))
 
     # --- expressions
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from diffc.codegen.targets import ITEM_BYTES
+from diffc.codegen.targets import FLOATS, ITEM_BYTES
 
 __all__ = ["OPS", "identity", "neutral"]
 
@@ -26,11 +26,11 @@ def identity(monoid: str, dtype: str) -> bool | int | float:
     """What folds to itself with any value: the result of an empty fold."""
     if monoid in ("sum", "prod"):
         number = 0 if monoid == "sum" else 1
-        return float(number) if dtype[0] == "f" else number
+        return float(number) if dtype in FLOATS else number
     if monoid in ("any", "all"):
         return monoid == "all"
     is_max = monoid in ("max", "argmax")
-    if dtype[0] == "f":
+    if dtype in FLOATS:
         return float("-inf") if is_max else float("inf")
     if dtype == "bool":
         return not is_max
@@ -43,4 +43,4 @@ def identity(monoid: str, dtype: str) -> bool | int | float:
 
 def neutral(monoid: str, dtype: str) -> bool | int | float:
     """What leaves every value as it is, -0.0 too: where a cumulative fold starts."""
-    return -0.0 if monoid == "sum" and dtype[0] == "f" else identity(monoid, dtype)
+    return -0.0 if monoid == "sum" and dtype in FLOATS else identity(monoid, dtype)

@@ -16,7 +16,6 @@ backticks where they are values. ``how`` settings follow ``with``.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -24,7 +23,7 @@ from typing import Any, NoReturn
 from diffc.codegen.loops import nodes as n
 from diffc.codegen.loops.walk import children, operands, statements
 from diffc.errors import UsageError
-from diffc.ir.aval import DTYPES
+from diffc.ir.aval import FLOATS, as_dtype
 from diffc.ir.index import TRUE, Dim, Expr, Guard, Var, free, parse_guard
 from diffc.ir.index import parse as parse_index
 from diffc.ir.text import scalar_text
@@ -258,7 +257,7 @@ def _free(expr: n.Expr) -> tuple[Var, ...]:
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r]+|\#[^\n]*)|(?P<newline>\n)|(?P<index>`[^`]*`)
-    |(?P<buffer>(?:bool|[iuf]\d+)\[[\d,]*\])|(?P<brackets>\[[^\]]*\])
+    |(?P<buffer>(?:bool|[iuf]\d+|bf16)\[[\d,]*\])|(?P<brackets>\[[^\]]*\])
     |(?P<number>-?(?:inf|nan)\b|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)
     |(?P<name>[%@]?[A-Za-z_0-9][\w.]*)|(?P<mark>[(){}:,=])""",
     re.VERBOSE,
@@ -581,7 +580,6 @@ class _Parser:
 def _scalar(text: str, dtype: str) -> bool | int | float:
     if dtype == "bool":
         return text == "true"
-    if dtype.startswith("f"):
-        value = float(text)
-        return float(DTYPES[dtype].type(value)) if math.isfinite(value) else value
+    if dtype in FLOATS:
+        return float(as_dtype(float(text), dtype))
     return int(text)

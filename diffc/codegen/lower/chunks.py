@@ -88,7 +88,7 @@ def _nest(
 ) -> list[Stmt]:
     """The loop over the chunks of one size."""
     found = {
-        buffer: reduction(frame, eqn, rows.shape, piece.full, piece.inner, buffer.dtype)
+        buffer: reduction(frame, eqn, rows.shape, piece.full, piece.inner)
         for eqn, buffer in partials.items()
     }
     stores, _ = write_pass(frame, work, piece.full, piece.inner, (rows.shape, piece.extents))

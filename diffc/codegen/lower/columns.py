@@ -222,8 +222,7 @@ def _swept(
     """One pass over the rows of a block at a column, and what it finds."""
     full = (*piece.full, *at)
     found = {
-        fold: reduction(frame, fold, layout.shape, full, piece.inner, wide_dtype(fold))
-        for fold in parts.columns
+        fold: reduction(frame, fold, layout.shape, full, piece.inner) for fold in parts.columns
     }
     stores = [frame.store(k, layout.shape, full) for k in parts.full]
     inside = join(piece.inner, [x for x in found.values() if isinstance(x, Reduce)], stores)
@@ -232,8 +231,7 @@ def _swept(
         if isinstance(each, Reduce):
             values[fold] = each.target
         else:  # a block of one row, which a fold starts with nothing
-            element = apply("convert", each, dtype=wide_dtype(fold))
-            values[fold] = apply(OPS[fold.op.body.monoid], _start(fold), element)
+            values[fold] = apply(OPS[fold.op.body.monoid], _start(fold), each)
     return inside, values
 
 

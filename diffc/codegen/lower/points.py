@@ -6,6 +6,7 @@ of its result; what follows is stored from there.
 
 from __future__ import annotations
 
+from diffc.codegen.loops.contraction import accumulator
 from diffc.codegen.loops.nodes import (
     Contract,
     Expr,
@@ -92,11 +93,10 @@ def _stride(expr: Expr, var: Var) -> Dim | None:
 def _sum_of_products(
     frame: Frame, eqn: Eqn, loop: tuple[Var, ...], lhs: Expr, rhs: Expr, body: list[Stmt]
 ) -> Expr:
-    """A contraction as a reduction, f16 in f32."""
+    """A contraction as a reduction, 16 bits in f32."""
     dtype = eqn.result.aval.dtype
-    wide = "f32" if dtype == "f16" else dtype
-    if wide != dtype:
-        lhs, rhs = apply("convert", lhs, dtype=wide), apply("convert", rhs, dtype=wide)
+    wide = accumulator(dtype)
+    lhs, rhs = apply("convert", lhs, dtype=wide), apply("convert", rhs, dtype=wide)
     target = Scalar(frame.new_scalar(), wide)
     body.append(Reduce(target, "sum", loop, apply("mul", lhs, rhs), "sequence"))
-    return target if wide == dtype else apply("convert", target, dtype=dtype)
+    return apply("convert", target, dtype=dtype)

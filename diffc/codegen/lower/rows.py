@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal as Choice
 
+from diffc.codegen.loops.contraction import accumulator
 from diffc.codegen.loops.nodes import Expr, Monoid, Reduce, Scalar, Stmt
 from diffc.codegen.lower.elements import Indices
 from diffc.codegen.lower.frame import (
@@ -48,9 +49,8 @@ def order_of(eqn: Eqn) -> Choice["lanes", "sequence"]:
 
 
 def wide_dtype(eqn: Eqn) -> str:
-    """The dtype in which partial results of a reduction are kept: f16 in f32."""
-    dtype = eqn.result.aval.dtype
-    return "f32" if dtype == "f16" else dtype
+    """The dtype in which partial results of a reduction are kept: 16 bits in f32."""
+    return accumulator(eqn.result.aval.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def row_body(
         for eqn, each in zip(work.folds, found, strict=True):
             target = each.target if isinstance(each, Reduce) else each
             at = reindex(kept, rows.kept, shape_of(eqn.result))
-            frame.elements.define(eqn.result, at, target)
+            frame.define_converted(eqn.result, at, target)
     return body + [frame.store(k, rows.kept, kept) for k in outer]
 
 
@@ -136,22 +136,18 @@ def reduction(
     shape: Shape,
     full: Indices,
     reduced: Indices,
-    dtype: str | None = None,
 ) -> Reduce | Expr:
     """The statement that reduces over the variables in ``reduced``, or the value if there are none.
 
-    ``full`` are indices into ``shape``, the domain; ``dtype`` is that of the target where it
-    is not the result's.
+    ``full`` are indices into ``shape``, the domain. What is found is of ``wide_dtype``.
     """
     operand, monoid = eqn.operands[0], eqn.op.body.monoid
     element = frame.elements.element(operand, reindex(full, shape, shape_of(operand)))
+    element = apply("convert", element, dtype=accumulator(element.dtype))
     loop = variables(reduced)
-    is_position = monoid in POSITIONS
     if not loop:
-        return constant("i64", 0) if is_position else element
-    if dtype is not None:
-        element = apply("convert", element, dtype=dtype)
-    target = Scalar(frame.new_scalar(), dtype or eqn.result.aval.dtype)
+        return constant("i64", 0) if monoid in POSITIONS else element
+    target = Scalar(frame.new_scalar(), wide_dtype(eqn))
     return Reduce(target, monoid, loop, element, order_of(eqn))
 
 

@@ -137,8 +137,7 @@ def _cumulative(frame: Frame, eqn: Eqn, target: Buffer) -> Body:
         return (*before, length - 1 - number if reverse else number, *after)
 
     def value(number: Dim) -> Expr:
-        found = frame.elements.element(operand, along(number))
-        return found if dtype == target.dtype else apply("convert", found, dtype=dtype)
+        return apply("convert", frame.elements.element(operand, along(number)), dtype=dtype)
 
     width = prod(target.shape[axis + 1 :])
     if width <= WIDE or dtype != target.dtype:
@@ -194,9 +193,10 @@ def _overlap_add(frame: Frame, eqn: Eqn, target: Buffer) -> Body:
     loop = variables(offsets)
     if not loop:
         return list(par(at, [Store(target, at, element)]))
-    total = Scalar(frame.new_scalar(), target.dtype)
+    total = Scalar(frame.new_scalar(), accumulator(target.dtype))
+    element = apply("convert", element, dtype=total.dtype)
     reduce = Reduce(total, "sum", loop, element, "sequence")
-    return list(par(at, [reduce, Store(target, at, total)]))
+    return list(par(at, [reduce, Store(target, at, apply("convert", total, dtype=target.dtype))]))
 
 
 _KINDS: dict[str, Callable[[Frame, Eqn, Buffer], Body]] = {

@@ -37,6 +37,7 @@ from diffc.codegen.loops.overlap import Overlap
 from diffc.codegen.loops.walk import map_body
 from diffc.codegen.slabs.find import Slabs
 from diffc.codegen.slabs.part import Part
+from diffc.codegen.targets import FLOATS
 from diffc.errors import InternalError
 from diffc.ir.graph import Builder, Graph, Operand, prune
 from diffc.ir.index import Dim, Guard, Var, substitute
@@ -265,7 +266,7 @@ class Joiner:
         vars = tuple(var for var in part.nest.vars if var not in dims[:-1])
         indices = tuple(substitute(index, mapping) for index in store.indices)
         param = self._param(part.buffers[store.buffer], store.buffer)
-        zero = Store(param, indices, Const(param.dtype, 0.0 if param.dtype[0] == "f" else 0))
+        zero = Store(param, indices, Const(param.dtype, 0.0 if param.dtype in FLOATS else 0))
         return (Par(vars, (zero,)),) if vars else (zero,)
 
     def body(self, order: Sequence[Part]) -> tuple[Stmt, ...]:

@@ -27,7 +27,7 @@ from diffc.codegen.loops.nodes import (
     Sweep,
 )
 from diffc.codegen.loops.walk import depends, expressions, operands, statements, varying
-from diffc.codegen.targets import ITEM_BYTES
+from diffc.codegen.targets import ITEM_BYTES, register_bytes
 from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
 
 __all__ = ["Accesses", "is_heavy", "widest"]
@@ -227,8 +227,8 @@ def widest(body: Iterable[Stmt], var: Var | None = None) -> int:
     roots = [root for stmt in inner for root in operands(stmt)]
     found = {stmt.target.name for stmt in inner if isinstance(stmt, Reduce | Contract)}
     for expr in expressions(roots) if var is None else varying(roots, (var,), found):
-        is_half = isinstance(expr, Apply) and expr.dtype == "f16"
-        sizes.append(4 if is_half else ITEM_BYTES[expr.dtype])
+        bytes_of = register_bytes if isinstance(expr, Apply) else ITEM_BYTES.__getitem__
+        sizes.append(bytes_of(expr.dtype))
     return max(sizes)
 
 

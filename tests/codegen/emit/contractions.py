@@ -22,6 +22,7 @@ from diffc.codegen.loops.nodes import (
 )
 from diffc.codegen.targets import Target
 from diffc.codegen.tile.contract import tile_contractions
+from diffc.ir.aval import is_float
 from diffc.ir.index import Var
 from tests.codegen.emit.kernels import HOST, buffer
 
@@ -89,7 +90,7 @@ def operands(kernel: Kernel, seed: int = 5) -> list[np.ndarray]:
         if one.mode == "out":
             continue
         kind = interpret.DTYPES[one.dtype]
-        if kind.kind == "f":
+        if is_float(kind):
             found.append(rng.standard_normal(one.shape).astype(kind))
         elif kind.kind == "b":
             found.append(rng.integers(0, 2, one.shape).astype(bool))

@@ -15,6 +15,7 @@ from diffc.codegen.loops.nodes import Apply, Buffer, Const, Kernel
 from diffc.codegen.loops.scratch import scratch_in_arena
 from diffc.codegen.targets import ITEM_BYTES
 from diffc.codegen.tile import tile
+from diffc.ir.aval import is_float, limits, wide
 from diffc.runtime import build, pool
 from diffc.runtime.target import host
 
@@ -87,7 +88,7 @@ def guarded_call(function, arrays: list[np.ndarray], at_end: bool) -> tuple[int,
 def same_bits(got: np.ndarray, want: np.ndarray, name: str = "") -> None:
     """Equal bits; any NaN equals any other."""
     assert got.dtype == want.dtype
-    if got.dtype.kind == "f":
+    if is_float(got.dtype):
         nan = np.isnan(want)
         np.testing.assert_array_equal(np.isnan(got), nan, err_msg=name)
         got, want = np.where(nan, 0, got), np.where(nan, 0, want)
@@ -117,6 +118,7 @@ def check(kernel: Kernel, *inputs: np.ndarray, target=HOST, tiled: bool = True, 
             if close is None:
                 same_bits(left, right, buffer.name)
             else:
+                left, right = (x.astype(wide(x.dtype)) for x in (left, right))
                 np.testing.assert_allclose(left, right, err_msg=buffer.name, **close)
     return status
 
@@ -131,15 +133,15 @@ def samples(dtype: str, count: int, seed: int = 0) -> np.ndarray:
     kind, rng = interpret.DTYPES[dtype], np.random.default_rng(seed)
     if kind.kind == "b":
         return rng.integers(0, 2, count).astype(bool)
-    if kind.kind == "f":
-        info = np.finfo(kind)
+    if is_float(kind):
+        info = limits(kind)
         extra = [info.max, info.tiny, info.smallest_subnormal, -info.smallest_subnormal]
         with np.errstate(over="ignore"):
             special = np.array([*SPECIAL["f"], *extra]).astype(kind)
         drawn = (rng.standard_normal(count) * 4).astype(kind)
     else:
-        limits = np.iinfo(kind)
-        special = np.array([0, 1, 2, 7, limits.max, limits.min, limits.max - 1], kind)
+        ends = np.iinfo(kind)
+        special = np.array([0, 1, 2, 7, ends.max, ends.min, ends.max - 1], kind)
         if kind.kind == "i":
             special = np.append(special, np.array([-1, -2, -7], kind))
         drawn = rng.integers(-9 if kind.kind == "i" else 0, 9, count).astype(kind)

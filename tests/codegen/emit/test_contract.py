@@ -20,7 +20,7 @@ from diffc.codegen.loops.nodes import (
     Store,
 )
 from diffc.codegen.loops.text import parse_kernel
-from diffc.codegen.targets import X86_AVX2, X86_AVX512, X86_SSE2
+from diffc.codegen.targets import HALVES, X86_AVX2, X86_AVX512, X86_SSE2
 from diffc.codegen.tile import tile
 from diffc.ir.index import Var, ge, lt
 from tests.codegen.emit.contractions import einsum, how_of, operands, tiled_as
@@ -35,7 +35,7 @@ from tests.codegen.emit.kernels import (
     same_bits,
 )
 
-EPS = {"f16": 2.0**-10, "f32": 2.0**-23, "f64": 2.0**-52}
+EPS = {"bf16": 2.0**-7, "f16": 2.0**-10, "f32": 2.0**-23, "f64": 2.0**-52}
 
 
 def outputs(kernel, arrays):
@@ -70,7 +70,7 @@ def check_einsum(spec, extents, dtype="f32", target=HOST, seed=5, **more):
         want = np.einsum(stored, *wide)
         bound = np.einsum(stored, *map(np.abs, wide))
         depth = np.prod([extents[k] for k in left if k not in result], dtype=int)
-        terms = depth if dtype != "f16" else 1
+        terms = 1 if dtype in HALVES else depth
         limit = (terms + 2) * EPS[dtype] * bound + 1e-30
         assert got.shape == want.shape
         assert np.all(np.abs(got - want) <= limit), np.max(np.abs(got - want) / limit)
@@ -105,14 +105,14 @@ def test_layouts_and_edges(shape, layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", ["f64", "f16", "i32", "i8", "i64", "u16", "bool"])
+@pytest.mark.parametrize("dtype", ["f64", "bf16", "f16", "i32", "i8", "i64", "u16", "bool"])
 def test_dtypes(dtype, layout):
     check_einsum(layout, {"m": 13, "k": 21, "n": 19}, dtype)
 
 
 @pytest.mark.parametrize("target", [X86_AVX512, X86_AVX2, X86_SSE2], ids=lambda t: t.name)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "i32"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "f16", "i32"])
 def test_targets(target, layout, dtype):
     if HOST.family != target.family or HOST.vector_bytes < target.vector_bytes:
         pytest.skip("another machine's code")
@@ -218,7 +218,7 @@ def test_blocks_keep_the_bits(text, shape, layout):
 
 
 @pytest.mark.parametrize("spec", ["km,nk->nm", "abi,cid->adbc", "bij,bjk->bki"])
-@pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "i8", "i64", "bool"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "f16", "i8", "i64", "bool"])
 @pytest.mark.parametrize("text", ["rows=3 vectors=2", "rows=19 vectors=1 narrow=1"])
 def test_sums_are_turned(spec, dtype, text):
     """Stores whose lanes run along rows, also where rows are several axes."""

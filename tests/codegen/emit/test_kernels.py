@@ -43,7 +43,7 @@ def test_elementwise(rows: int, columns: int) -> None:
 
 
 @pytest.mark.parametrize("target", [X86_AVX2, X86_SSE2])
-@pytest.mark.parametrize("dtype", ["bool", "i8", "f16", "f32", "f64"])
+@pytest.mark.parametrize("dtype", ["bool", "i8", "bf16", "f16", "f32", "f64"])
 def test_narrow_targets(target, dtype: str) -> None:
     if HOST.family != target.family or HOST.vector_bytes < target.vector_bytes:
         pytest.skip("another machine's code")

@@ -92,7 +92,7 @@ def test_columns_have_the_same_bits(length: int, order: str) -> None:
     check(columns_kernel(length, 37, "f32", MONOIDS, order, None), x, tiled=False)
 
 
-@pytest.mark.parametrize("dtype", ["f16", "f64", "i8", "i32", "i64", "u8", "u64"])
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "f64", "i8", "i32", "i64", "u8", "u64"])
 @pytest.mark.parametrize("order", ["lanes", "sequence"])
 def test_dtypes(dtype: str, order: str) -> None:
     for length in (1, 9, 130, 300):

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from diffc.codegen.loops.nodes import SCALARS, Kernel, Load, Par, Store
-from diffc.codegen.targets import X86_SSE2
+from diffc.codegen.targets import X86_AVX2, X86_SSE2
+from diffc.ir.aval import DTYPES
 from diffc.ir.index import Var
 from tests.codegen.emit.kernels import HOST, apply, buffer, check, samples
 
 INTS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
-FLOATS = ("f16", "f32", "f64")
+FLOATS = ("bf16", "f16", "f32", "f64")
 COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 EXACT_FLOAT = (
     *("neg", "abs", "sign", "sqrt", "floor", "ceil", "round", "trunc"),
@@ -87,28 +88,66 @@ def test_convert(source: str) -> None:
         check(Kernel("convert", (a, out), (), (Par((i,), (body,)),)), values)
 
 
-@pytest.mark.parametrize("target", [HOST, X86_SSE2])
-def test_all_halves(target) -> None:
-    if target.family != HOST.family:
+def conversion(source: str, dtype: str, count: int) -> Kernel:
+    x, out, i = (
+        buffer("x", source, (count,)),
+        buffer("out", dtype, (count,), "out"),
+        Var("i", count),
+    )
+    body = Store(out, (i,), apply("convert", dtype, Load(x, (i,))))
+    return Kernel("convert", (x, out), (), (Par((i,), (body,)),))
+
+
+@pytest.mark.parametrize("target", [HOST, X86_AVX2, X86_SSE2])
+@pytest.mark.parametrize("half", ["bf16", "f16"])
+def test_all_halves(half: str, target) -> None:
+    if target.family != HOST.family or target.vector_bytes > HOST.vector_bytes:
         pytest.skip("another machine's code")
-    n = 1 << 16
-    halves, i = np.arange(n, dtype=np.uint16).view(np.float16), Var("i", n)
-    h, single = buffer("h", "f16", (n,)), buffer("single", "f32", (n,), "out")
-    body = Store(single, (i,), apply("convert", "f32", Load(h, (i,))))
-    check(Kernel("widen", (h, single), (), (Par((i,), (body,)),)), halves, target=target)
+    n, kind = 1 << 16, DTYPES[half]
+    halves = np.arange(n, dtype=np.uint16).view(kind)
+    for dtype in ("f32", "f64", "bool"):
+        check(conversion(half, dtype, n), halves, target=target)
     # around every half: the half itself, and both sides of the middle to the next
     with np.errstate(all="ignore"):
-        up = np.nextafter(halves, np.float16(np.inf)).astype(np.float64)
+        up = np.nextafter(halves, kind.type(np.inf)).astype(np.float64)
         middle = (halves.astype(np.float64) + up) / 2
-    for step in (-np.inf, 0.0, np.inf):
-        for dtype in ("f32", "f64"):
-            values = middle.astype(np.dtype(dtype.replace("f32", "f4").replace("f64", "f8")))
-            values = np.nextafter(values, values.dtype.type(step)) if step else values
-            x, out = buffer("x", dtype, (n,)), buffer("out", "f16", (n,), "out")
-            body = Store(out, (i,), apply("convert", "f16", Load(x, (i,))))
-            kernel = Kernel("narrow", (x, out), (), (Par((i,), (body,)),))
-            with np.errstate(all="ignore"):
-                check(kernel, values, target=target)
+        for step in (-np.inf, 0.0, np.inf):
+            for dtype in ("f32", "f64"):
+                values = middle.astype(DTYPES[dtype])
+                values = np.nextafter(values, values.dtype.type(step)) if step else values
+                check(conversion(dtype, half, n), values, target=target)
+
+
+@pytest.mark.parametrize("target", [HOST, X86_AVX2, X86_SSE2])
+@pytest.mark.parametrize("half", ["bf16", "f16"])
+def test_large_integers_as_halves(half: str, target) -> None:
+    """Around the middles of neighbouring halves, where rounding twice would show."""
+    if target.family != HOST.family or target.vector_bytes > HOST.vector_bytes:
+        pytest.skip("another machine's code")
+    rng = np.random.default_rng(0)
+    for dtype in ("i32", "u32", "i64", "u64"):
+        info = np.iinfo(DTYPES[dtype])
+        bits, drawn = info.bits, []
+        for _ in range(999):
+            top, shift, off = (
+                rng.integers(256, 4096),
+                rng.integers(0, bits - 8),
+                rng.integers(-2, 3),
+            )
+            value = (int(top) << int(shift)) + int(off)
+            value = -value if info.min and rng.integers(2) else value
+            drawn.append(min(max(value, int(info.min)), int(info.max)))
+        values = np.array([*drawn, info.min, info.max], DTYPES[dtype])
+        check(conversion(dtype, half, values.size), values, target=target)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_signs_of_all_halves(dtype: str) -> None:
+    n = 1 << 16
+    halves = np.arange(n, dtype=np.uint16).view(DTYPES[dtype])
+    names = ("neg", "abs", "sign", "floor", "ceil", "round", "trunc", "sqrt")
+    check(kernel_of(names, dtype, dtype, n), halves, halves[::-1].copy())
+    check(kernel_of(CLASSIFY, dtype, "bool", n), halves, halves)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -116,10 +155,10 @@ def test_all_halves(target) -> None:
 def test_elementary(dtype: str, count: int) -> None:
     x, y = samples(dtype, count, 1), samples(dtype, count, 2)
     limit = 700 if dtype == "f64" else 80
-    x, y = (np.clip(np.where(np.isfinite(v), v, 1), -limit, limit) for v in (x, y))
+    x, y = (np.clip(np.where(np.isfinite(v), v, 1), -limit, limit).astype(v.dtype) for v in (x, y))
     names = ELEMENTARY
     assert len(names) == 20
-    tolerance = {"f16": 2e-3, "f32": 1e-5, "f64": 1e-12}[dtype]
+    tolerance = {"bf16": 2e-2, "f16": 2e-3, "f32": 1e-5, "f64": 1e-12}[dtype]
     with np.errstate(all="ignore"):
         check(
             kernel_of(names, dtype, dtype, count),

@@ -10,7 +10,7 @@ from diffc.ir.index import Var
 from tests.codegen.emit.kernels import buffer, check, samples
 
 LENGTHS = (0, 1, 2, 3, 8, 15, 16, 17, 31, 33, 64, 100, 129, 1024, 1025, 3000)
-DTYPES = ("f32", "f64", "f16", "i64", "u64", "i32", "u32", "i8", "u8", "bool")
+DTYPES = ("f32", "f64", "bf16", "f16", "i64", "u64", "i32", "u32", "i8", "u8", "bool")
 
 
 def sort_kernel(rows: int, length: int, dtype: str, positions: bool, dense: bool = True) -> Kernel:
@@ -33,7 +33,7 @@ def test_rows(length: int, positions: bool, dense: bool) -> None:
         check(sort_kernel(3, length, dtype, positions, dense), values)
 
 
-@pytest.mark.parametrize("dtype", ["f16", "f32", "f64", "i32", "u64"])
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "f32", "f64", "i32", "u64"])
 @pytest.mark.parametrize("positions", [True, False])
 def test_ties_keep_their_order(dtype: str, positions: bool) -> None:
     rng = np.random.default_rng(0)

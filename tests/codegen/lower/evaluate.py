@@ -26,7 +26,7 @@ from diffc.codegen.loops.nodes import (
     Sweep,
 )
 from diffc.codegen.loops.walk import expressions
-from diffc.ir.aval import DTYPES
+from diffc.ir.aval import DTYPES, wide
 from diffc.ir.index import evaluate
 from diffc.ops.registry import find
 
@@ -94,7 +94,7 @@ class _Run:
                 scalars[stmt.target.name] = self.reduce(stmt, env, scalars)
             elif isinstance(stmt, Contract):
                 dtype = DTYPES[stmt.target.dtype]
-                total = np.zeros((), np.float32 if dtype == np.float16 else dtype)
+                total = np.zeros((), wide(dtype))
                 for point in _points(stmt.vars):
                     inner = env | dict(zip(stmt.vars, point, strict=True))
                     left = self.value(stmt.lhs, inner, scalars, {}).astype(total.dtype)
@@ -171,8 +171,7 @@ class _Run:
         if stmt.monoid in ("argmax", "argmin"):
             return np.int64(getattr(np, stmt.monoid)(array))
         if stmt.monoid in ("sum", "prod"):
-            wide = np.float32 if dtype == np.float16 else dtype
-            return getattr(np, stmt.monoid)(array, dtype=wide).astype(dtype)
+            return getattr(np, stmt.monoid)(array, dtype=wide(dtype)).astype(dtype)
         return getattr(np, stmt.monoid)(array)
 
     def prefix(self, stmt: Prefix, env: dict, scalars: dict) -> None:

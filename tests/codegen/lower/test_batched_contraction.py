@@ -35,7 +35,7 @@ def graph_of(spec, dtype, *shapes):
         ("nkc,kc->nc", (4, 3, 1), (3, 1), False),
     ],
 )
-@pytest.mark.parametrize("dtype", ["f32", "f16", "i32"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16", "i32"])
 def test_vectors_run_along_the_batch(spec, left, right, is_reduced, dtype):
     graph = graph_of(spec, dtype, left, right)
     kinds = [type(stmt) for stmt in statements(lower(graph, "k", Messages()).body)]

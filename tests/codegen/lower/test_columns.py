@@ -31,7 +31,7 @@ def test_rows_of_a_block():
 
 @pytest.mark.parametrize("rows", [2, 3, 4, 6, 7, 11])
 @pytest.mark.parametrize("name", ["sum", "prod", "max", "min"])
-@pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "i32", "u8"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "f16", "i32", "u8"])
 def test_columns_alone(short_blocks, rows, name, dtype):
     b = B()
     x = b.arg(rows, 5, dtype=dtype)

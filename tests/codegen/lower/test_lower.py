@@ -9,7 +9,7 @@ from diffc.codegen.loops.walk import expressions, operands, statements
 from diffc.codegen.lower import Messages, chunks, lower
 from diffc.codegen.lower.cuts import cut
 from diffc.errors import InternalError
-from diffc.ir.aval import DTYPES, aval
+from diffc.ir.aval import DTYPES, aval, is_float, wide
 from diffc.ir.graph import Builder, Location, literal, prune
 from diffc.ops.interpret import evaluate
 from diffc.ops.registry import find
@@ -38,7 +38,7 @@ def inputs_of(graph, seed=0, high=None):
     arrays = []
     for value in graph.inputs:
         dtype, shape = DTYPES[value.aval.dtype], value.aval.shape
-        if dtype.kind == "f":
+        if is_float(dtype):
             arrays.append(np.asarray(rng.normal(size=shape)).astype(dtype))
         elif dtype.kind == "b":
             arrays.append(np.asarray(rng.integers(0, 2, shape)).astype(dtype))
@@ -46,6 +46,9 @@ def inputs_of(graph, seed=0, high=None):
             low = 0 if dtype.kind == "u" else -3
             arrays.append(np.asarray(rng.integers(low, high or 9, shape)).astype(dtype))
     return arrays
+
+
+TOLERANCES = {"bf16": 1e-1, "f16": 2e-2, "f32": 1e-5, "f64": 1e-12}
 
 
 def check(builder, *outputs, arrays=None, messages=None):
@@ -57,7 +60,8 @@ def check(builder, *outputs, arrays=None, messages=None):
     assert len(found) == len(expected)
     for got, want, value in zip(found, expected, graph.outputs, strict=True):
         assert got.size == want.size and got.dtype == DTYPES[value.aval.dtype]
-        tolerance = {"float16": 2e-2, "float32": 1e-5, "float64": 1e-12}.get(want.dtype.name, 0)
+        tolerance = TOLERANCES.get(value.aval.dtype, 0)
+        got, want = (x.astype(wide(x.dtype)) for x in (got, want))
         np.testing.assert_allclose(
             got.reshape(want.shape), want, rtol=tolerance, atol=tolerance, equal_nan=True
         )
@@ -77,7 +81,7 @@ def loads(kernel):
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (0,), (5,), (3, 4), (2, 1, 3)])
-@pytest.mark.parametrize("dtype", ["f32", "f64", "f16"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "f16"])
 def test_elementwise(shape, dtype):
     b = B()
     x, y = b.arg(*shape, dtype=dtype), b.arg(*shape, dtype=dtype)
@@ -305,7 +309,7 @@ def test_sums_over_any_axes(axes):
 
 
 @pytest.mark.parametrize("name", ["sum", "prod", "max", "min"])
-@pytest.mark.parametrize("dtype", ["f16", "f32", "i32", "u8"])
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "f32", "i32", "u8"])
 def test_monoids(name, dtype):
     b = B()
     check(b, b.op(name, b.arg(3, 4, dtype=dtype), axes=(1,)))
@@ -422,7 +426,7 @@ def test_chunks_cover_each_element_once(shape):
         ("ij,jk->ik", (1, 4), (4, 1)),
     ],
 )
-@pytest.mark.parametrize("dtype", ["f64", "i32", "f16"])
+@pytest.mark.parametrize("dtype", ["f64", "i32", "bf16", "f16"])
 def test_contract(spec, left, right, dtype):
     b = B()
     x, y = b.arg(*left, dtype=dtype), b.arg(*right, dtype=dtype)
@@ -500,7 +504,7 @@ def test_dynamic_update_slice(start):
     [((5,), 0), ((3, 4), 0), ((3, 4), 1), ((2, 3, 4), 1), ((1, 3), 0), ((0,), 0), ((2, 0), 0)],
 )
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("dtype", ["f64", "f16", "i32"])
+@pytest.mark.parametrize("dtype", ["f64", "bf16", "f16", "i32"])
 def test_cumsum(shape, axis, reverse, dtype):
     b = B()
     x = b.arg(*shape, dtype=dtype)

@@ -45,7 +45,7 @@ SIZES = (1, 2, 7, 16, 33, 100, 512, 2000)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-@pytest.mark.parametrize("dtype", ["f16", "f32", "f64", "i8", "i64"])
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "f32", "f64", "i8", "i64"])
 def test_tiles_fit_the_registers(target, dtype):
     for rows in SIZES[::2]:
         for columns in SIZES:

@@ -49,7 +49,7 @@ def inputs_of(kernel: Kernel) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("target", [X86_AVX512, X86_AVX2], ids=["avx512", "avx2"])
-@pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "i8", "i32", "u64"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "f16", "i8", "i32", "u64"])
 @pytest.mark.parametrize(("rows", "columns"), SIZES)
 def test_columns_and_rows_that_repeat(rows, columns, dtype, target):
     kernel = scaled(rows, columns, dtype)

@@ -13,6 +13,7 @@ from diffc.codegen.loops.text import parse_kernel, print_kernel
 from diffc.codegen.loops.walk import statements
 from diffc.codegen.targets import ARM_NEON, X86_AVX2, X86_AVX512, X86_SSE2
 from diffc.codegen.tile import tile
+from diffc.ir.aval import DTYPES
 from diffc.ir.index import Var
 from diffc.runtime import pool
 from tests.codegen.emit.kernels import apply, buffer, check
@@ -44,14 +45,14 @@ def hows(kernel: Kernel) -> list[type]:
 
 def numbers(shape, dtype: str, seed: int = 0) -> np.ndarray:
     found = np.random.default_rng(seed).integers(0, 100, shape)
-    return found.astype({"f32": "f4", "f64": "f8", "u8": "u1", "i16": "i2", "f16": "f2"}[dtype])
+    return found.astype(DTYPES[dtype])
 
 
 SIZES = [(8, 8), (16, 16), (17, 9), (31, 64), (8, 40), (40, 8), (100, 33), (300, 16)]
 
 
 @pytest.mark.parametrize("shape", SIZES)
-@pytest.mark.parametrize("dtype", ["f32", "f64", "u8", "i16", "f16"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "u8", "i16", "bf16", "f16"])
 def test_transposes(shape, dtype):
     rows, columns = shape
     check(flipped(*shape, dtype), numbers((columns, rows), dtype))
