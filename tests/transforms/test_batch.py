@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diffc.ops
-from diffc.ir.aval import aval
+from diffc.ir.aval import aval, limits
 from diffc.ir.check import check
 from diffc.ir.graph import Builder, literal
 from diffc.ir.text import parse, print_graph
@@ -57,7 +57,7 @@ def agree(found, expected, exact=True):
     if exact:
         np.testing.assert_array_equal(found, expected)
     else:
-        eps = float(np.finfo(found.dtype).eps)
+        eps = float(limits(found.dtype).eps)
         np.testing.assert_allclose(found, expected, rtol=32 * eps, atol=32 * eps)
 
 

@@ -39,6 +39,7 @@ from diffc.codegen.loops.contraction import (
     Access,
     Contraction,
     Span,
+    accumulator,
     blocks,
     column_tiles,
     contraction,
@@ -348,8 +349,8 @@ class _Job:
         return Tiles(
             self.epilogue,
             tuple(levels),
-            c.lhs.buffer.dtype,
-            c.rhs.buffer.dtype,
+            accumulator(c.lhs.buffer.dtype) if c.how.pack_lhs else c.lhs.buffer.dtype,
+            accumulator(c.rhs.buffer.dtype) if c.how.pack_rhs else c.rhs.buffer.dtype,
             1 if c.how.pack_lhs else c.lhs.strides[c.row],
             1 if c.how.pack_rhs else c.rhs.strides[c.column],
             c.how.pack_rhs,
@@ -371,7 +372,7 @@ class _Job:
 
     def _panel_of(self, which: str, place: Place, depth: Depth) -> str:
         """Where the panel of a tile begins; the last vector may reach beyond its end."""
-        dtype = (self.c.lhs if which == "lhs" else self.c.rhs).buffer.dtype
+        dtype = accumulator((self.c.lhs if which == "lhs" else self.c.rhs).buffer.dtype)
         offset = self.loops.times(place.inside, depth.size)
         if which == "rhs" and self._has_own_columns():
             deepest = max(span.size for span in depth_tiles(self.c))
@@ -538,7 +539,7 @@ class _Job:
         with self.loops.loop(extent) as number:
             offset = self.loops.times(number, one.strides[depth[level]])
             here = self.loops.moved(source, packing.dtype, offset)
-            there = self.loops.moved(panel, packing.dtype, self.loops.times(number, steps))
+            there = self.loops.moved(panel, packing.panel, self.loops.times(number, steps))
             self._pack_nest(packing, one, level + 1, here, there, width, stride)
 
     def _pack_run(
@@ -559,7 +560,7 @@ class _Job:
                 here = self.loops.moved(
                     source, packing.dtype, self.loops.times(group.at, packing.across)
                 )
-                there = self.loops.moved(panel, packing.dtype, group.at)
+                there = self.loops.moved(panel, packing.panel, group.at)
                 self._pack_squares(packing, here, there, span.size, stride, count)
 
     def _pack_squares(
@@ -576,7 +577,7 @@ class _Job:
         if count % lanes:
             last = count - lanes
             here = self.loops.moved(source, packing.dtype, str(last * packing.along))
-            there = self.loops.moved(panel, packing.dtype, str(last * stride))
+            there = self.loops.moved(panel, packing.panel, str(last * stride))
             pointers = [("ptr", here), ("ptr", there)]
             fn.call("void", name, *pointers, ("i64", "1"), declare=False)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from diffc.codegen.emit.registers import FLOATS, slice_lanes
+from diffc.codegen.emit.half import spread
+from diffc.codegen.emit.registers import FLOATS, slice_lanes, store_some
 from diffc.codegen.emit.scalars import Ops
 from diffc.codegen.emit.text import LLVM_TYPES, FunctionText, intrinsic_suffix, vector_type
-from diffc.codegen.targets import ITEM_BYTES, Target
+from diffc.codegen.targets import HALVES, ITEM_BYTES, Target
 
 __all__ = ["Numbers", "Piece", "load_lanes", "pieces_of", "prefix_mask", "store_lanes"]
 
@@ -75,14 +76,7 @@ def store_lanes(
     if active >= lanes:
         fn.store(kind, value, pointer, align)
         return
-    fn.call(
-        "void",
-        f"llvm.masked.store.{intrinsic_suffix(scalar, lanes)}.p0",
-        (kind, value),
-        ("ptr", pointer),
-        ("i32", str(align)),
-        (vector_type("i1", lanes), prefix_mask(lanes, active)),
-    )
+    store_some(fn, scalar, lanes, value, pointer, align, prefix_mask(lanes, active))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +125,8 @@ class Numbers:
     def spread(self, dtype: str, pointer: str) -> str:
         """One element of an operand in all lanes."""
         value = self.fn.load(LLVM_TYPES[dtype], pointer, ITEM_BYTES[dtype])
+        if dtype in HALVES:  # in vectors: each way to or from the other registers costs more
+            return spread(Ops(self.fn, self.target, self.lanes), value, dtype)
         value = self._widened(value, dtype, 1)
         return self.fn.broadcast(value, self.scalar, self.lanes)
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from diffc.codegen.emit.contract_numbers import load_lanes, store_lanes
 from diffc.codegen.emit.registers import shuffle
+from diffc.codegen.emit.scalars import Ops
 from diffc.codegen.emit.text import LLVM_TYPES, FunctionText, ModuleText, constant, vector_type
+from diffc.codegen.loops.contraction import accumulator
 from diffc.codegen.targets import ITEM_BYTES, Target
 
 __all__ = ["MOST_SQUARE", "Packing", "transposed"]
@@ -33,7 +35,7 @@ class Packing:
     Attributes:
         module: Where they go.
         target: The machine.
-        dtype: Of the operand.
+        dtype: Of the operand. Panels are of the sums' dtype.
         across: Elements between neighbours of a panel in the operand.
         along: Elements between steps of the contracted index in the operand.
         is_padded: Whether panels are whole vectors wide, with anything beyond the operand.
@@ -50,6 +52,11 @@ class Packing:
     lanes: int
 
     @property
+    def panel(self) -> str:
+        """Dtype of panels: an element is widened where it is packed, not where it is used."""
+        return accumulator(self.dtype)
+
+    @property
     def square(self) -> int:
         """Steps that one trip packs."""
         return min(self.lanes, MOST_SQUARE) if self.along == 1 and self.across != 1 else 1
@@ -57,10 +64,10 @@ class Packing:
     def whole(self, width: int, stride: int) -> str:
         """The function that packs `%trips` (at least 1) steps of a panel."""
         fn = self._open([("i64", "%trips")])
-        size = ITEM_BYTES[self.dtype]
+        sizes = ITEM_BYTES[self.dtype], ITEM_BYTES[self.panel]
         with fn.loop("%trips") as loop:
-            source = fn.gep("%from", self._product(fn, loop.index, self.along * size))
-            target = fn.gep("%to", fn.scaled(loop.index, stride * size))
+            source = fn.gep("%from", self._product(fn, loop.index, self.along * sizes[0]))
+            target = fn.gep("%to", fn.scaled(loop.index, stride * sizes[1]))
             if self.across == 1:
                 self._neighbours(fn, source, target, width, stride)
             else:
@@ -70,10 +77,10 @@ class Packing:
     def squares(self, count: int, stride: int) -> str:
         """The function that packs `%trips` (at least 1) squares of `count` rows of the operand."""
         fn = self._open([("i64", "%trips")])
-        size, lanes = ITEM_BYTES[self.dtype], self.square
+        lanes, sizes = self.square, (ITEM_BYTES[self.dtype], ITEM_BYTES[self.panel])
         with fn.loop("%trips") as loop:
-            source = fn.gep("%from", fn.scaled(loop.index, lanes * size))
-            target = fn.gep("%to", fn.scaled(loop.index, lanes * stride * size))
+            source = fn.gep("%from", fn.scaled(loop.index, lanes * sizes[0]))
+            target = fn.gep("%to", fn.scaled(loop.index, lanes * stride * sizes[1]))
             self._square(fn, source, target, count, stride, lanes)
         return self._close(fn)
 
@@ -100,21 +107,21 @@ class Packing:
         self, fn: FunctionText, source: str, target: str, width: int, stride: int
     ) -> None:
         """One step, by vectors."""
-        size, lanes = ITEM_BYTES[self.dtype], self.lanes
+        lanes, sizes = self.lanes, (ITEM_BYTES[self.dtype], ITEM_BYTES[self.panel])
         for first in range(0, width, lanes):
             count = min(lanes, width - first)
             room = min(lanes, stride - first) if self.is_padded else count
-            vector = load_lanes(fn, self.dtype, lanes, fn.gep(source, first * size), count)
-            store_lanes(fn, self.dtype, lanes, vector, fn.gep(target, first * size), room)
+            vector = self._vector(fn, lanes, fn.gep(source, first * sizes[0]), count)
+            store_lanes(fn, self.panel, lanes, vector, fn.gep(target, first * sizes[1]), room)
 
     def _elements(
         self, fn: FunctionText, source: str, target: str, width: int, stride: int
     ) -> None:
         """One step, element by element."""
-        kind, size = LLVM_TYPES[self.dtype], ITEM_BYTES[self.dtype]
+        kind, size = LLVM_TYPES[self.panel], ITEM_BYTES[self.panel]
         with fn.loop(width) as loop:
-            place = fn.gep(source, self._product(fn, loop.index, self.across * size))
-            value = fn.load(kind, place, size)
+            offset = self._product(fn, loop.index, self.across * ITEM_BYTES[self.dtype])
+            value = self._vector(fn, 1, fn.gep(source, offset), 1)
             fn.store(kind, value, fn.index(target, kind, loop.index), size)
         if self.is_padded:
             for column in range(width, stride):
@@ -124,15 +131,20 @@ class Packing:
         self, fn: FunctionText, source: str, target: str, count: int, stride: int, steps: int
     ) -> None:
         """A square of vectors, turned around; rows that do not exist are 0."""
-        size, lanes = ITEM_BYTES[self.dtype], self.square
+        lanes, sizes = self.square, (ITEM_BYTES[self.dtype], ITEM_BYTES[self.panel])
         rows = ["zeroinitializer"] * lanes
         for row in range(count):
-            place = fn.gep(source, row * self.across * size)
-            rows[row] = load_lanes(fn, self.dtype, lanes, place, steps)
-        columns = transposed(fn, rows, self.dtype)
+            place = fn.gep(source, row * self.across * sizes[0])
+            rows[row] = self._vector(fn, lanes, place, steps)
+        columns = transposed(fn, rows, self.panel)
         for step in range(steps):
-            place = fn.gep(target, step * stride * size)
-            store_lanes(fn, self.dtype, lanes, columns[step], place, lanes)
+            place = fn.gep(target, step * stride * sizes[1])
+            store_lanes(fn, self.panel, lanes, columns[step], place, lanes)
+
+    def _vector(self, fn: FunctionText, lanes: int, place: str, active: int) -> str:
+        """Elements of the operand as those of a panel; lanes from `active` on are 0."""
+        vector = load_lanes(fn, self.dtype, lanes, place, active)
+        return Ops(fn, self.target, lanes).convert(vector, self.dtype, self.panel)
 
 
 def transposed(fn: FunctionText, rows: list[str], dtype: str) -> list[str]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diffc.codegen.emit.registers import is_signed
+from diffc.codegen.emit.registers import is_signed, register
+from diffc.codegen.emit.text import vector_type
 
 if TYPE_CHECKING:
     from diffc.codegen.emit.scalars import Ops
 
-__all__ = ["marked", "narrow", "negate", "round_to_odd", "size", "widen"]
+__all__ = ["cut", "marked", "narrow", "negate", "round_to_odd", "size", "spread", "widen"]
 
 SIGN = 0x80000000
 QUIET = 0x00400000
@@ -59,13 +60,39 @@ def widen(ops: Ops, a: str, dtype: str) -> str:
     return _from_half(ops, a)
 
 
-def narrow(ops: Ops, a: str, dtype: str) -> str:
-    """f32 as 16 bits."""
+def spread(ops: Ops, a: str, dtype: str) -> str:
+    """A scalar of 16 bits in all lanes, as f32."""
+    fn, scalar = ops.fn, register(dtype)
+    if dtype != "bf16":
+        return widen(ops, fn.broadcast(a, scalar, ops.lanes), dtype)
+    pairs = fn.broadcast(a, scalar, 2 * ops.lanes)
+    kind, wide = vector_type(scalar, 2 * ops.lanes), ops.kind("u32")
+    bits = fn.value(f"bitcast {kind} {pairs} to {wide}")
+    return _bits(ops, _integer(ops, "and", bits, 0xFFFF0000), "u32", "f32")
+
+
+def narrow(ops: Ops, a: str, dtype: str, *, is_plain: bool = False) -> str:
+    """f32 as 16 bits.
+
+    Args:
+        ops: The lanes.
+        a: The numbers.
+        dtype: What they become.
+        is_plain: Whether a nan among them is one of 16 bits, or the one that arithmetic makes: its
+            lower bits are 0, so rounding leaves it alone.
+    """
     if dtype == "bf16":
-        return _to_bfloat(ops, a)
+        return _to_bfloat(ops, a, is_plain)
     if _has_conversions(ops):
         return ops.fn.value(f"fptrunc {ops.kind('f32')} {a} to {ops.kind('f16')}")
     return _to_half(ops, a)
+
+
+def cut(ops: Ops, a: str, dtype: str) -> str:
+    """f32 that is one of 16 bits already."""
+    if dtype == "bf16":
+        return _upper(ops, _bits(ops, a, "f32", "u32"))
+    return narrow(ops, a, dtype)
 
 
 def marked(ops: Ops, a: str, dtype: str) -> str:
@@ -141,12 +168,19 @@ def _to_half(ops: Ops, a: str) -> str:
     return _bits(ops, narrow, "u16", "f16")
 
 
-def _to_bfloat(ops: Ops, a: str) -> str:
+def _to_bfloat(ops: Ops, a: str, is_plain: bool) -> str:
     """f32 as bf16: just below half of the last place is added, or half where that is odd."""
     fn, wide = ops.fn, ops.kind("u32")
     bits = _bits(ops, a, "f32", "u32")
     odd = _integer(ops, "and", _integer(ops, "lshr", bits, 16), 1)
     near = fn.value(f"add {wide} {_integer(ops, 'add', bits, 0x7FFF)}, {odd}")
-    is_nan = ops.compare("uno", a, a, "f32")
-    near = ops.select(is_nan, _integer(ops, "or", bits, QUIET), near, "u32")
-    return fn.value(f"trunc {wide} {_integer(ops, 'lshr', near, 16)} to {ops.kind('bf16')}")
+    if not is_plain:
+        is_nan = ops.compare("uno", a, a, "f32")
+        near = ops.select(is_nan, _integer(ops, "or", bits, QUIET), near, "u32")
+    return _upper(ops, near)
+
+
+def _upper(ops: Ops, bits: str) -> str:
+    """The upper halves of 32 bits, as bf16."""
+    upper = _integer(ops, "lshr", bits, 16)
+    return ops.fn.value(f"trunc {ops.kind('u32')} {upper} to {ops.kind('bf16')}")

@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from math import prod
 
 from diffc.codegen.emit.frame import Frame, Value
-from diffc.codegen.emit.registers import fenced, is_signed, register, reverse_lanes, shuffle
+from diffc.codegen.emit.registers import (
+    fenced,
+    is_signed,
+    register,
+    reverse_lanes,
+    shuffle,
+    store_some,
+)
 from diffc.codegen.emit.text import LLVM_TYPES, constant, intrinsic_suffix, vector_type
 from diffc.codegen.loops.nodes import Buffer, Expr, Fetch, GatherLoad, Load
 from diffc.codegen.targets import ITEM_BYTES
@@ -390,14 +397,7 @@ class Memory:
             else:
                 fn.store(kind, text, pointer, align)
             return
-        fn.call(
-            "void",
-            f"llvm.masked.store.{intrinsic_suffix(scalar, count)}.p0",
-            (kind, text),
-            ("ptr", pointer),
-            ("i32", str(align)),
-            (vector_type("i1", count), mask),
-        )
+        store_some(fn, scalar, count, text, pointer, align, mask)
 
     def _write_scatter(self, place: Place, text: str, where: Condition) -> None:
         lanes, buffer = self.frame.lanes, place.buffer

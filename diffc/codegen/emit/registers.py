@@ -9,6 +9,7 @@ from diffc.codegen.emit.text import (
     FunctionText,
     bfloat_bits,
     constant,
+    intrinsic_suffix,
     vector_type,
 )
 from diffc.codegen.targets import FLOATS, ITEM_BYTES
@@ -24,6 +25,7 @@ __all__ = [
     "reverse_lanes",
     "shuffle",
     "slice_lanes",
+    "store_some",
 ]
 
 
@@ -98,3 +100,28 @@ def reverse_lanes(fn: FunctionText, a: str, scalar: str, lanes: int) -> str:
     if lanes == 1:
         return a
     return shuffle(fn, a, "poison", vector_type(scalar, lanes), range(lanes - 1, -1, -1))
+
+
+def store_some(
+    fn: FunctionText, scalar: str, lanes: int, value: str, pointer: str, align: int, mask: str
+) -> None:
+    """Stores the lanes of a vector for which a mask holds; `align` is the size of one.
+
+    One lane that is known is stored as a scalar, which LLVM would do too. But of a vector that was
+    truncated (numbers of 16 bits made in 32) LLVM 22 on x86 then stores the wide element, which
+    reaches beyond its place.
+    """
+    known = [bit.strip() == "i1 1" for bit in mask[1:-1].split(",")] if mask[0] == "<" else []
+    if sum(known) == 1:
+        lane = known.index(True)
+        place = fn.gep(pointer, lane * align)
+        fn.store(scalar, slice_lanes(fn, value, scalar, lanes, lane, 1), place, align)
+        return
+    fn.call(
+        "void",
+        f"llvm.masked.store.{intrinsic_suffix(scalar, lanes)}.p0",
+        (vector_type(scalar, lanes), value),
+        ("ptr", pointer),
+        ("i32", str(align)),
+        (vector_type("i1", lanes), mask),
+    )

@@ -43,6 +43,9 @@ FLOAT_UNARY = {
     "round": "rint",
     "trunc": "trunc",
 }
+# Of these, results of 16 bits need no rounding; of those, nan comes from operands or the hardware.
+KEPT = frozenset({"maximum", "minimum", "sign", "floor", "ceil", "round", "trunc"})
+ARITHMETIC = frozenset({*FLOAT_BINARY, "sqrt", "fma"})
 INTEGER_BINARY = {
     "add": "add",
     "sub": "sub",
@@ -137,7 +140,11 @@ class Ops:
             return change(self, args[0], sources[0])
         wide = [self.convert(arg, source, "f32") for arg, source in zip(args, sources, strict=True)]
         result = self._float(name, "f32", wide)
-        return self.convert(result, "f32", dtype) if dtype in HALVES else result
+        if dtype not in HALVES:
+            return result
+        if name in KEPT:
+            return half.cut(self, result, dtype)
+        return half.narrow(self, result, dtype, is_plain=name in ARITHMETIC)
 
     def _float(self, name: str, dtype: str, args: Sequence[str]) -> str:
         kind, a = self.kind(dtype), args[0]

@@ -288,14 +288,14 @@ def workspace(par: Par) -> tuple[Buffer, ...]:
     found: list[Buffer] = []
     if how.pack_rhs:
         name = panel_name(c.target, "rhs")
-        found.append(Buffer(name, c.rhs.buffer.dtype, (widest * deepest,), "scratch"))
+        found.append(Buffer(name, accumulator(c.rhs.buffer.dtype), (widest * deepest,), "scratch"))
     if how.pack_lhs:
         name = panel_name(c.target, "lhs")
         size = tallest * deepest + how.lanes  # the last vector may reach beyond the last row
         if par.split is not None:  # a place for every tile: several are packed at once
             tiles = sum(span.count for span in row_tiles(c))
             size = extent_of(c.row) * deepest + tiles * how.lanes
-        found.append(Buffer(name, c.lhs.buffer.dtype, (size,), "scratch"))
+        found.append(Buffer(name, accumulator(c.lhs.buffer.dtype), (size,), "scratch"))
     if how.depth_block:
         size = extent_of(c.row) * widest
         name = panel_name(c.target, "sums")

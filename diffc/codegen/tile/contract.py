@@ -51,6 +51,7 @@ from diffc.codegen.loops.walk import (
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.codegen.tile.contract_costs import costs
 from diffc.codegen.tile.contract_model import Choice, Operand, Problem, choose, column_block
+from diffc.codegen.tile.contract_price import lanes_of
 from diffc.errors import InternalError
 from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
 
@@ -455,7 +456,7 @@ def _plans(
     """Every way to pick a row and a column."""
     found: list[Plan] = []
     dtype = contract.target.dtype
-    lanes = max(2, target.lanes(dtype))
+    lanes = lanes_of(dtype, target)
     offsets = _offsets(stores)
     size = prod(_extent(chain) for chain in depth)
     inner = depth[-1][-1] if depth else None

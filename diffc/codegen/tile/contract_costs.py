@@ -26,6 +26,9 @@ class Costs:
         load: A vector load.
         split: What it costs more where the vector does not lie in one line.
         broadcast: A load of one element into all lanes.
+        widen_f16: What it costs more to load f16, as a vector or into all lanes: widening takes of
+            what the arithmetic takes.
+        widen_bf16: The same of bf16.
         ask: Prefetching a line.
         call: Calling a tile: arguments, loop set-up, addresses of the epilogue.
         finish: Storing one vector of sums through a small epilogue.
@@ -69,6 +72,8 @@ class Costs:
     load: float = 1.05
     split: float = 0.75
     broadcast: float = 0.5
+    widen_f16: float = 0.6
+    widen_bf16: float = 0.1
     ask: float = 1.45
     call: float = 2.1
     finish: float = 2.1
@@ -104,6 +109,10 @@ class Costs:
     pack: float = 0.01
     depth_blocks: tuple[int, ...] = (128, 256, 512)
 
+    def widened(self, dtype: str) -> float:
+        """What it costs to widen a load of a dtype where it is loaded."""
+        return {"f16": self.widen_f16, "bf16": self.widen_bf16}.get(dtype, 0.0)
+
 
 WIDE = Costs()
 MIDDLE = Costs(
@@ -112,6 +121,8 @@ MIDDLE = Costs(
     latency=4.0,
     load=0.5,
     split=0.3,
+    widen_f16=0.6,
+    widen_bf16=0.4,
     near=2.0,
     transpose=0.5,
     copy=2.5,
@@ -122,6 +133,8 @@ NARROW = Costs(
     latency=4.0,
     load=0.5,
     split=0.1,
+    widen_f16=3.0,
+    widen_bf16=0.7,
     near=2.0,
     transpose=0.6,
     copy=1.5,

@@ -217,7 +217,8 @@ def _tile(price: Price, size: Size, setting: Setting, target: Target) -> Tile:
     row_block = 0
     if setting.block_rows:
         depth = max(1, setting.depth or problem.depth)
-        row_block = target.l2_bytes // 2 // (depth * problem.lhs.item) // height * height
+        item = problem.lhs.panel if setting.pack_lhs else problem.lhs.item
+        row_block = target.l2_bytes // 2 // (depth * item) // height * height
         row_block = 0 if row_block >= problem.rows else row_block
     return Tile(
         rows=height,

@@ -57,6 +57,11 @@ class Operand:
         return ITEM_BYTES[self.dtype]
 
     @property
+    def panel(self) -> int:
+        """Bytes of an element in a panel, which is of the sums' dtype."""
+        return ITEM_BYTES[accumulator(self.dtype)]
+
+    @property
     def is_across(self) -> bool:
         """Whether rows (columns) are neighbours."""
         return self.across == self.item
@@ -261,9 +266,12 @@ class Price:
     ) -> float:
         """Multiply-adds, or the loads that they wait for."""
         problem, figures = self.problem, self.figures
-        load = figures.load
+        load, widen_lhs, widen_rhs = figures.load, 0.0, 0.0
         if not how.pack_rhs:
             load += figures.split * self._splits(problem.rhs.along)
+            widen_rhs = figures.widened(problem.rhs.dtype)
+        if not how.pack_lhs:
+            widen_lhs = figures.widened(problem.lhs.dtype)
         total = 0.0
         for tall in rows:
             height = tall.size
@@ -275,6 +283,7 @@ class Price:
                 if how.prefetch_rhs:
                     loads += (width + 1) * figures.ask
                 step = max(height * width * figures.multiply_add, loads, figures.latency)
+                step += width * widen_rhs + height * widen_lhs
                 each = problem.depth * step + blocks * figures.call
                 if blocks > 1:
                     each += blocks * figures.keep * height * width
@@ -290,20 +299,22 @@ class Price:
         """
         problem, lanes = self.problem, self.lanes
         lhs, rhs = problem.lhs, problem.rhs
+        lhs_item = lhs.panel if how.pack_lhs else lhs.item
+        rhs_item = rhs.panel if how.pack_rhs else rhs.item
         tiles = sum(span.count for span in rows)
         height = problem.rows / tiles
         width = min(how.vectors, self.vectors)
         strips = self.vectors / width
         row_blocks = ceil(problem.rows / how.row_block) if how.row_block else 1
         column_blocks = ceil(problem.columns / how.column_block) if how.column_block else 1
-        strip = depth * width * lanes * rhs.item
-        tile = height * depth * lhs.item
-        block = problem.rows / row_blocks * depth * lhs.item
-        rhs_block = depth * problem.columns / column_blocks * rhs.item
+        strip = depth * width * lanes * rhs_item
+        tile = height * depth * lhs_item
+        block = problem.rows / row_blocks * depth * lhs_item
+        rhs_block = depth * problem.columns / column_blocks * rhs_item
         # strips of rhs: from home, from its block for further blocks of rows, else just used
         lines = strip / depth / LINE if depth else 0.0
         page = 0.0 if how.pack_rhs else self._page(rhs, depth)
-        run = width * lanes * rhs.item
+        run = width * lanes * rhs_item
         share_1, share_2 = (1.0, 1.0) if how.pack_rhs else self._usable(rhs.along, run, depth)
         kept = self._levels(rhs_block + block, share_2)
         used = beyond(strip + 1.5 * tile, self.first * share_1)
@@ -407,24 +418,24 @@ class Price:
         if how.pack_rhs:
             size = problem.columns * problem.depth * problem.rhs.runs
             total += self._pack(problem.rhs, size, self.lanes)
-            nbytes = self.rhs_bytes
+            nbytes = problem.columns * problem.depth * problem.rhs.panel
             if how.depth_block or how.column_block:
                 nbytes = int(depth * min(how.column_block or nbytes, problem.columns))
-                nbytes *= problem.rhs.item
-            total += self._written(nbytes, size * problem.rhs.item)
+                nbytes *= problem.rhs.panel
+            total += self._written(nbytes, size * problem.rhs.panel)
         if how.pack_lhs:
             times = ceil(problem.columns / how.column_block) if how.column_block else 1
             size = problem.rows * problem.depth * problem.outer * times
             tall = min(how.rows, self.lanes)
             total += self._pack(problem.lhs, size, tall)
             rows = min(how.row_block or problem.rows, problem.rows)
-            total += self._written(int(rows * depth) * problem.lhs.item, size * problem.lhs.item)
+            total += self._written(int(rows * depth) * problem.lhs.panel, size * problem.lhs.panel)
         return total
 
     def _pack(self, one: Operand, size: int, lanes: int) -> float:
         figures = self.figures
         if one.is_across:
-            each = figures.copy / lanes
+            each = (figures.copy + figures.widened(one.dtype)) / lanes
             jumps = self._jump(self.home, lanes * one.item / LINE, 0.0, asked=False) / lanes
             return size * (each + jumps)
         each = figures.transpose if one.is_along else figures.gather
@@ -447,12 +458,14 @@ class Price:
         load_lhs, load_rhs = (
             figures.load + figures.split * self._splits(one.across) for one in (lhs, rhs)
         )
+        widen_lhs, widen_rhs = (figures.widened(one.dtype) for one in (lhs, rhs))
         total = 0.0
         for tall in rows:
             for wide in columns:
                 sums = tall.size * wide.size
                 loads = tall.size * load_lhs + wide.size * load_rhs
                 step = max(sums * figures.multiply_add, loads, figures.latency)
+                step += tall.size * widen_lhs + wide.size * widen_rhs
                 each = steps * step + figures.call + figures.reduce * sums
                 total += tall.count * wide.count * each
         total += figures.finish * problem.rows * self.vectors

@@ -79,7 +79,7 @@ def check_einsum(spec, extents, dtype="f32", target=HOST, seed=5, **more):
     else:
         with np.errstate(over="ignore"):
             same_bits(got, np.einsum(stored, lhs, rhs).astype(lhs.dtype))
-    if dtype in ("f32", "f64") and got.size and not how_of(kernel, target).dot:
+    if dtype in EPS and got.size and not how_of(kernel, target).dot:
         same_bits(got, run(kernel, [lhs, rhs], target, tiled=False)[-1])
 
 
@@ -116,8 +116,6 @@ def test_dtypes(dtype, layout):
 def test_targets(target, layout, dtype):
     if HOST.family != target.family or HOST.vector_bytes < target.vector_bytes:
         pytest.skip("another machine's code")
-    if target is X86_SSE2 and dtype == "f16":
-        pytest.skip("halves need a conversion instruction")
     check_einsum(layout, {"m": 11, "k": 18, "n": 21}, dtype, target)
 
 
@@ -205,7 +203,18 @@ BLOCKS = [
 @pytest.mark.parametrize("shape", [(31, 45, 83), (7, 64, 16), (12, 5, 33)])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_blocks_keep_the_bits(text, shape, layout):
-    kernel = einsum(layout, dict(zip("mkn", shape, strict=True)))
+    check_blocks(text, shape, layout, "f32")
+
+
+@pytest.mark.parametrize("text", BLOCKS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", sorted(HALVES))
+def test_panels_of_wide_elements_keep_the_bits(text, layout, dtype):
+    check_blocks(text, (31, 45, 83), layout, dtype)
+
+
+def check_blocks(text, shape, layout, dtype):
+    kernel = einsum(layout, dict(zip("mkn", shape, strict=True)), dtype)
     sizes = {name: int(value) for name, value in (item.split("=") for item in text.split())}
     sizes = {"pack_rhs": how_of(kernel).pack_rhs, "dot": 0, **sizes}
     forced = tiled_as(kernel, **sizes)

@@ -182,3 +182,21 @@ def test_select_and_fma() -> None:
     small = np.round(np.clip(np.nan_to_num(a), -9, 9), 1)
     check(Kernel("select", (x, y, out, fused), (), (Par((i,), body),)), small, np.abs(small))
     assert np.isnan(b).any()
+
+
+@pytest.mark.parametrize(
+    "source, dtype", [("f32", "bf16"), ("f32", "f16"), ("i32", "i16"), ("bf16", "f32")]
+)
+@pytest.mark.parametrize("tiled", [True, False])
+def test_ends_of_rows_that_become_narrow(source: str, dtype: str, tiled: bool) -> None:
+    """What is beyond the last element stays as it is, whatever LLVM makes of masks."""
+    for count in range(1, 68):
+        check(conversion(source, dtype, count), samples(source, count), tiled=tiled)
+    for shape in ((5, 17), (3, 33), (4, 1), (2, 49)):
+        x, out = buffer("x", source, shape), buffer("out", dtype, shape, "out")
+        at = (Var("i", shape[0]), Var("j", shape[1]))
+        flipped = (at[0], shape[1] - 1 - at[1])
+        for place in (at, flipped):
+            body = Store(out, place, apply("convert", dtype, Load(x, at)))
+            values = samples(source, x.shape[0] * x.shape[1]).reshape(shape)
+            check(Kernel("rows", (x, out), (), (Par(at, (body,)),)), values, tiled=tiled)
