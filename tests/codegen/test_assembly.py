@@ -7,6 +7,7 @@ Arrays on the stack (scratch rows, partial results of long bodies) are indexed, 
 
 import re
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.skipif(not host().has_avx512, reason="the host has no A
 _LABEL = re.compile(r"^(\.?[\w.$]+):")
 _JUMP = re.compile(r"^\s+j\w+\s+(\.?[\w.$]+)")
 _SPILL = re.compile(r"[xyz]mm.*[\s,]-?\d*\(%r[sb]p\)|[\s,]-?\d*\(%r[sb]p\).*[xyz]mm")
+_ONE_HALF = re.compile(r"v(cvtph2ps|cvtps2ph)\s.*%xmm\d+, %xmm|vp(ex|in)trw")
 _VECTOR = re.compile(r"%([xyz])mm")
 #: loops with fewer vector instructions are prologues and joins of partial results.
 BODY = 6
@@ -94,6 +96,18 @@ def biased(z, ct):
     return dz, np.sum(dz, 0)
 
 
+HALVES = {
+    "product": (lambda x, y: x * y, (4096,), (4096,)),
+    "chain": (lambda x, y: np.maximum(np.exp(x) * y + 1, 0), (4096,), (4096,)),
+    "widened": (lambda x: x.astype(np.float32), (4096,)),
+    "rows": (lambda x: np.sum(x, 1), (64, 1000)),
+    "columns": (lambda x: np.sum(x, 0), (512, 1024)),
+    "softmax": (softmax, (64, 1000)),
+    "contraction": (lambda x, w: np.tanh(x @ w), (64, 1000), (1000, 96)),
+    "packed_contraction": (lambda x, w: x @ w, (512, 512), (512, 512)),
+    "transposed_contraction": (lambda x, w: x @ w.T, (256, 256), (256, 256)),
+    "vector": (lambda x, w: x @ w, (1, 1024), (1024, 1024)),
+}
 NORM = {"x": normal(128, 768), "g": normal(768), "b": normal(768)}
 LABELS = np.arange(64) % 1000
 PROGRAMS = {
@@ -142,6 +156,26 @@ def test_inner_loops(name):
         assert not [line for line in loop if _SPILL.search(line)], text
         assert not [line for line in loop if re.match(r"\tcall", line)], text
         assert "z" in widths(loop), text
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float16, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__
+)
+@pytest.mark.parametrize("name", HALVES)
+def test_inner_loops_on_halves(name, dtype):
+    """Numbers of 16 bits become f32, and f32 numbers of 16 bits, by whole vectors."""
+    function, *shapes = HALVES[name]
+    arrays = [normal(*shape, dtype=dtype) for shape in shapes]
+    assembly = diffc.jit(function).compile(*arrays).stage("asm").text
+    loops = [loop for loop in innermost(assembly) if any("mm" in line for line in loop)]
+    assert any("z" in widths(loop) for loop in loops)
+    for loop in loops:
+        text = "\n".join(loop)
+        assert not [line for line in loop if _SPILL.search(line)], text
+        assert not [line for line in loop if re.match(r"\tcall", line)], text
+        is_square = any("unpck" in line for line in loop)  # packing turns eight rows at once
+        assert "z" in widths(loop) or is_square, text
+        assert not [line for line in loop if _ONE_HALF.search(line)], text
 
 
 def test_spills_and_loops_are_found():
