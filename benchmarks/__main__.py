@@ -1,17 +1,18 @@
-"""The command line: `python -m benchmarks run | contractions | cold | list`."""
+"""The command line: `python -m benchmarks run | contractions | cold | bounds | list`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cold, contractions, driver, peers, report
+from benchmarks import cold, contractions, driver, machine, peers, report
 from benchmarks.products import draw, parse
 from benchmarks.table import table
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import NAMED, WORKLOADS
 
 COLD_PEERS = [p for p in peers.PEERS if not p.endswith(("_scan", "_loop"))]
 
@@ -32,6 +33,11 @@ def parser() -> argparse.ArgumentParser:
     products.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     start = commands.add_parser("cold", help="fresh process to the first gradient")
     start.add_argument("--rounds", type=int, default=5)
+    limits = commands.add_parser("bounds", help="diffc's FLOP/s and bytes/s against the machine's")
+    limits.add_argument(
+        "--workloads", nargs="+", choices=names, default=list(NAMED), metavar="NAME"
+    )
+    limits.add_argument("--threads", type=int, default=1)
     for command, rounds, chunk_ms in ((run, 30, 30.0), (products, 7, 3.0)):
         command.add_argument("--rounds", type=int, default=rounds)
         command.add_argument("--chunk-ms", type=float, default=chunk_ms, help="length of a chunk")
@@ -108,6 +114,16 @@ def cold_start(arguments: argparse.Namespace) -> None:
     print(cold.text(records))
 
 
+def show_bounds(arguments: argparse.Namespace) -> None:
+    """Time diffc and the machine in this process, which is pinned before it imports them."""
+    machine.pin(machine.choose_cores(arguments.threads))
+    os.environ["DIFFC_NUM_THREADS"] = str(arguments.threads)
+    from benchmarks import bounds, peaks
+
+    found = peaks.measure(arguments.threads)
+    print(bounds.text(bounds.measure(arguments.workloads), found))
+
+
 def show_list() -> None:
     """Print the workloads and the peers."""
     rows = []
@@ -125,7 +141,12 @@ def main(words: list[str] | None = None) -> None:
     if arguments.command == "list":
         show_list()
         return
-    commands = {"run": run, "contractions": time_contractions, "cold": cold_start}
+    commands = {
+        "run": run,
+        "contractions": time_contractions,
+        "cold": cold_start,
+        "bounds": show_bounds,
+    }
     commands[arguments.command](arguments)
 
 
