@@ -9,7 +9,7 @@ import numpy as np
 
 from diffc.errors import DtypeError, UsageError
 from diffc.ir.aval import aval, dtype_name
-from diffc.trace import Abstract, Tracer, line
+from diffc.trace import ORDINARY, Abstract, Tracer, is_ordinary, line
 
 #: what a Python scalar is at run time
 SCALARS: dict[type, str] = {float: "f64", int: "i64", bool: "bool"}
@@ -26,6 +26,12 @@ def as_leaf(leaf: Leaf, name: str = "an argument") -> Leaf:
     kind = type(leaf)
     if kind is np.ndarray or kind in SCALARS or kind is Tracer:
         return leaf
+    if isinstance(leaf, np.ndarray) and not is_ordinary(leaf):
+        raise UsageError(
+            f"{name} is a {kind.__name__}, which does not compute as arrays do",
+            location=line(),
+            hint=ORDINARY,
+        )
     if isinstance(leaf, np.ndarray | np.generic):
         return np.asarray(leaf)
     if isinstance(leaf, (bool, int, float)):

@@ -332,7 +332,14 @@ class _Operand:
         self.index = index
         self.is_written = is_written
         self.is_returned = is_returned
-        self.data: Array = np.require(np.asarray(value, dtype=spec.dtype), requirements=("C", "A"))
+        try:
+            whole = np.asarray(value, dtype=spec.dtype)
+        except OverflowError as error:
+            raise UsageError(
+                f"argument {index} is a number that {spec.dtype} can't hold",
+                hint="pass a float, or np.uint64",
+            ) from error
+        self.data: Array = np.require(whole, requirements=("C", "A"))
         if self.data.shape != spec.shape:
             raise UsageError(f"argument {index} has shape {self.data.shape}, not {spec.shape}")
         # The caller's array, where what the program writes has to arrive.

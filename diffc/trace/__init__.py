@@ -18,6 +18,8 @@ from diffc.trace import (  # noqa: F401  # these fill the tables
     statistics,
     ufuncs,
 )
+from diffc.trace.arguments import ORDINARY
+from diffc.trace.captured import is_ordinary
 from diffc.trace.context import ValueNeeded, active, current
 from diffc.trace.location import here, line
 from diffc.trace.run import (
@@ -34,6 +36,7 @@ from diffc.trace.run import (
 from diffc.trace.tracer import Tracer
 
 __all__ = [
+    "ORDINARY",
     "Abstract",
     "Captured",
     "Traced",
@@ -47,6 +50,7 @@ __all__ = [
     "inline",
     "is_float",
     "limits",
+    "is_ordinary",
     "line",
     "subtrace",
     "trace",

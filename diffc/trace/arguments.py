@@ -17,11 +17,15 @@ from diffc.ir.graph import Operand
 from diffc.ir.index import Expr
 from diffc.trace import operands as o
 from diffc.trace import promote
+from diffc.trace.captured import is_ordinary, plain
 from diffc.trace.context import Cell, current
 from diffc.trace.location import line
 from diffc.trace.operands import Shape
 from diffc.trace.promote import Key
 from diffc.trace.tracer import Tracer, dtype_key, read, wrap_array
+
+#: what to do about an array of a class that computes otherwise
+ORDINARY = "use np.asarray(x), and what is lost by that (a mask, a unit) as an array of its own"
 
 
 class Arg:
@@ -123,16 +127,15 @@ def operand(x: Any, what: str = "argument") -> Operand:
 
 def capture(array: np.ndarray[Any, Any]) -> Tracer:
     """The tracer of an array made outside; it is read at each call, and never written."""
-    found = known_base(array)
+    found = plain(array)
+    if not is_ordinary(found):
+        raise TraceError(
+            f"a {type(found).__name__} of shape {found.shape} does not compute as arrays do",
+            location=line(),
+            hint=ORDINARY,
+        )
     cell = current().capture(found)
     return Tracer(cell, cell.value.aval)
-
-
-def known_base(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The plain array behind a captured view that ``rebind`` put in its place."""
-    from diffc.trace.captured import plain
-
-    return plain(array)
 
 
 def operands(xs: Sequence[Any], what: str) -> list[Operand]:

@@ -51,6 +51,18 @@ def plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array
 
 
+#: what a class of arrays overrides that computes otherwise
+_COMPUTES = ("__mul__", "__array_ufunc__", "__array_function__")
+
+
+def is_ordinary(array: np.ndarray[Any, Any]) -> bool:
+    """Whether an array computes as arrays do: no `np.matrix`, and no masked array."""
+    kind = type(plain(array))
+    return kind is np.ndarray or all(
+        getattr(kind, name) is getattr(np.ndarray, name) for name in _COMPUTES
+    )
+
+
 def stand_in(array: np.ndarray[Any, Any]) -> CapturedArray:
     """The stand-in of an array."""
     found = array.view(CapturedArray)

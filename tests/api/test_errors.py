@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import diffc
-from diffc.errors import DiffcError
+from diffc.errors import DiffcError, TraceError, UsageError
 
 X = np.arange(6.0).reshape(2, 3)
 W = np.ones((3, 2))
@@ -315,3 +315,23 @@ def test_errors_are_those_that_numpy_raises_too():
     with pytest.raises(IndexError):
         diffc.jit(lambda x: x[5])(X)
     np.testing.assert_array_equal(W, np.ones((3, 2)))  # nobody wrote to it
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("kind", [np.matrix, np.ma.masked_array])
+def test_arrays_that_compute_otherwise(kind):
+    """Their products and sums would silently be those of plain arrays."""
+    own = kind(np.eye(2))
+    with pytest.raises(UsageError, match="does not compute as arrays do"):
+        diffc.jit(lambda x: x * x)(own)
+    with pytest.raises(TraceError, match="does not compute as arrays do"):
+        diffc.jit(lambda x: np.sum(own) * x)(2.0)
+    np.testing.assert_array_equal(diffc.jit(lambda x: x * x)(np.asarray(own)), np.eye(2))
+
+
+def test_integers_beyond_64_bits():
+    function = diffc.jit(lambda x: x * 2)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="argument 0 is a number that int64 can't hold"):
+            function(2**63)
+    assert function(2**62 - 1) == 2**63 - 2
