@@ -8,6 +8,7 @@ A *point* equation computes each element by itself. The other kinds bring their 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal as Choice
 from weakref import WeakKeyDictionary
 
@@ -28,6 +29,11 @@ LEAST_ROWS = 16
 MOST_ROWS = 256
 #: special bodies that compute each element by itself, from computed positions
 POINTWISE_SPECIALS = frozenset({"gather", "dynamic_slice"})
+
+
+def normal(indices: Iterable[Dim], shape: Iterable[Dim]) -> tuple[Dim, ...]:
+    """The indices of an element, with 0 on axes of length 1: the same element has the same ones."""
+    return tuple(0 if n == 1 else i for i, n in zip(indices, shape, strict=True))
 
 
 def kind_of(eqn: Eqn) -> Kind:

@@ -33,6 +33,7 @@ from diffc.plan.forms import (
     is_column_fold,
     is_table,
     kind_of,
+    normal,
     unshaped,
 )
 
@@ -296,12 +297,13 @@ class Fusion:
                 operand = current.operands[position]
                 if not isinstance(operand, Value):
                     continue
+                shape = operand.aval.shape
                 if operand in placed:
-                    if normal(read) != normal(placed[operand]):
+                    if normal(read, shape) != normal(placed[operand], shape):
                         return None
                     reached.add(operand)
                 elif operand.eqn is not None and self.dissolves(operand):
-                    work.append((operand.eqn, tuple(read)))
+                    work.append((operand.eqn, normal(read, shape)))
         return reached
 
     def may_store(self, group: Group, eqn: Eqn, coords: Coords) -> bool:
@@ -387,8 +389,12 @@ class Fusion:
             if value.eqn is None or not self.dissolves(value) or not value.eqn.operands:
                 return False
             ((_, read, _),) = access(value.eqn, indices)
-            value, indices = value.eqn.operands[0], tuple(read)
-        return isinstance(value, Value) and normal(indices) == normal(placed[value])
+            value = value.eqn.operands[0]
+            indices = normal(read, value.aval.shape)
+        if not isinstance(value, Value):
+            return False
+        shape = value.aval.shape
+        return normal(indices, shape) == normal(placed[value], shape)
 
     def _is_private(self, group: Group, eqn: Eqn) -> bool:
         """Whether nothing but the group and ``eqn`` uses what the group computes."""
@@ -407,11 +413,6 @@ class Fusion:
                         return False
                     work.extend(self.users.get(user.result, ()))
         return True
-
-
-def normal(coords: Iterable[Dim]) -> tuple[Dim, ...]:
-    """Coordinates with axes of one element at 0."""
-    return tuple(0 if isinstance(c, Var) and c.extent == 1 else c for c in coords)
 
 
 def fold_coords(group: Group, shape: tuple[Dim, ...]) -> Coords | None:

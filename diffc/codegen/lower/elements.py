@@ -37,6 +37,7 @@ from diffc.ir.index import Cond, Dim, FloorDiv, Guard, Mod, Var, free, lt, ravel
 from diffc.ops.contraction import split
 from diffc.ops.declare import Generate, Map, Move, Special
 from diffc.ops.generate import threefry
+from diffc.plan.forms import normal
 
 #: constants up to this many elements are chosen from by position.
 _SMALL_CONSTANT = 16
@@ -52,11 +53,6 @@ class Computed:
 
     source: Key
     extent: int
-
-
-def normal(indices: Iterable[Dim], shape: Iterable[Dim]) -> Indices:
-    """The indices, with 0 on axes of length 1."""
-    return tuple(0 if n == 1 else i for i, n in zip(indices, shape, strict=True))
 
 
 class Elements:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from diffc.codegen.loops.nodes import Buffer, Expr, Mode, Par, Stmt, Store
-from diffc.codegen.lower.elements import Elements, Indices, normal
+from diffc.codegen.lower.elements import Elements, Indices
 from diffc.codegen.lower.messages import Messages
 from diffc.codegen.lower.term import apply
 from diffc.ir.graph import Graph, Operand, Value
 from diffc.ir.index import Dim, Var, ravel, unravel
+from diffc.plan.forms import normal
 
 Shape = tuple[int, ...]
 
