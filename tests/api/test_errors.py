@@ -125,7 +125,7 @@ CASES = {
 }
 
 REDUCE = "reduce it with np.sum or np.mean, or use diffc.vjp"
-KNOWN = "diffc knows bool, i8, i16, i32, i64, u8, u16, u32, u64, f16, f32, f64"
+KNOWN = "diffc knows bool, i8, i16, i32, i64, u8, u16, u32, u64, bf16, f16, f32, f64"
 FLOATS = "pass floats (2.0, x.astype(float)), or leave it out of argnums"
 STATIC = "pass an array, or make it static: jit(f, static_argnums=...)"
 CONTROL = (
