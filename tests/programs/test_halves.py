@@ -76,6 +76,28 @@ def test_sums_are_kept_in_f32(dtype):
 
 
 @halves
+def test_every_nan_stays_one(dtype):
+    """Of whatever bits; rounding must not carry them into infinity or zero."""
+    bits = np.arange(1 << 16, dtype=np.uint16).view(dtype)
+    nans = bits[np.isnan(bits)]
+    count = nans.size // 32 * 32
+    x = nans[:count].reshape(32, -1)
+    ones = np.ones_like(x)
+
+    def f(x, y):
+        chosen = np.maximum(x, y), np.minimum(y, x), np.where(y > 0, x, y), np.sort(x, 1)
+        sums = x @ y.T, y @ x.T, np.sum(x, 0), np.sum(x, 1), np.cumsum(x, 1), x * 2 - x, -x
+        others = np.exp(x), np.tanh(x), np.sqrt(x), x**2, y / x, np.arctan2(y, x), np.sign(x)
+        return *chosen, *sums, *others, np.floor(x), x.astype(np.float64).astype(dtype)
+
+    for number, found in enumerate(diffc.jit(f)(x, ones)):
+        assert np.isnan(found).all(), number
+    assert not np.isnan(diffc.jit(lambda x: x @ x.T)(ones)).any()
+    infinite = np.full_like(x, np.inf)
+    assert np.isnan(diffc.jit(lambda x, y: x @ y.T)(infinite, np.zeros_like(x))).all()
+
+
+@halves
 def test_indices_loops_and_branches(dtype):
     def f(x, table, at, n):
         rows = table[at]

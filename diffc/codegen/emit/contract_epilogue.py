@@ -14,6 +14,7 @@ from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
+from diffc.codegen.emit import half
 from diffc.codegen.emit.contract_numbers import (
     Numbers,
     Piece,
@@ -37,7 +38,7 @@ from diffc.codegen.loops.nodes import (
     Store,
 )
 from diffc.codegen.loops.walk import expressions, map_statement, rewrite, stored
-from diffc.codegen.targets import ITEM_BYTES
+from diffc.codegen.targets import HALVES, ITEM_BYTES
 from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
 
 if TYPE_CHECKING:
@@ -211,9 +212,9 @@ class Epilogue:
         target, fn = self.c.target, numbers.fn
         if target.dtype == "bool":
             total = fn.value(f"icmp ne {numbers.kind} {total}, zeroinitializer")
-        else:
+        elif target.dtype in HALVES:
             ops = Ops(fn, numbers.target, numbers.lanes)
-            total = ops.convert(total, numbers.dtype, target.dtype)
+            total = half.narrow(ops, total, target.dtype, is_plain=True)
         writer.frame.bind_scalar(target.name, Value(total, numbers.lanes))
         writer.body(stores)
 

@@ -73,7 +73,7 @@ class Costs:
     split: float = 0.75
     broadcast: float = 0.5
     widen_f16: float = 0.6
-    widen_bf16: float = 0.1
+    widen_bf16: float = 0.5
     ask: float = 1.45
     call: float = 2.1
     finish: float = 2.1
