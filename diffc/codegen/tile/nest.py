@@ -44,6 +44,7 @@ from diffc.codegen.tile.interleave import interleaved
 from diffc.codegen.tile.jam import jam
 from diffc.codegen.tile.ranges import by_ranges
 from diffc.codegen.tile.short_rows import side_by_side
+from diffc.codegen.tile.streams import in_streams
 from diffc.codegen.tile.turn import turned
 from diffc.ir.index import Dim, Var
 
@@ -137,6 +138,10 @@ class _Tiler:
             yield rows[0]
             if rows[1] is not None:
                 yield from self.par(rows[1])
+            return
+        streams = in_streams(par, best, self.target)
+        if streams is not None:
+            yield streams
             return
         lanes = _lanes(par, best, self.target)
         others = tuple(var for var in par.vars if var is not best)
