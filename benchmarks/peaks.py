@@ -112,12 +112,14 @@ def _stream(target: Target, lanes: int, name: str) -> str:
         if name == "load":
             phis.append(f"  %s{k} = phi {v} [ zeroinitializer, %entry ], [ %t{k}, %loop ]")
             body.append(f"  %t{k} = or {v} %s{k}, %v{k}")
-            end += f"  store {v} %t{k}, ptr %b, align 1\n"
+            end += f"  %e{k} = or {v} %t{k}, {f'%e{k - 1}' if k else 'zeroinitializer'}\n"
             continue
         if name == "copy":
             body.append(f"  %q{k} = getelementptr i32, ptr %b, i64 %j{k}")
         place, value = (f"%q{k}", f"%v{k}") if name == "copy" else (f"%p{k}", "zeroinitializer")
         body.append(f"  store {v} {value}, ptr {place}, align {4 * lanes}")
+    if name == "load":
+        end += f"  store {v} %e3, ptr %b, align 1"
     return _loop(target, name, 4 * lanes, phis, body, end)
 
 

@@ -43,6 +43,8 @@ def test_loops_count_their_trips_and_branches_the_longer_one():
 @pytest.mark.parametrize("target", [X86_AVX512, X86_AVX2, X86_SSE2, ARM_NEON], ids=lambda t: t.name)
 def test_the_loops_of_all_targets_are_what_they_say(target):
     text = peaks.text(target)
+    assert text.count("%v3 = load") == 2  # of loads and copies, and all are used
+    assert all(f"or <{target.vector_bytes // 4} x i32> %t{k}, " in text for k in range(4))
     names = ["flops_float", "flops_double", "load", "store", "copy"]
     code = build.assembly(text, target)
     assert all(f"{name}:" in code for name in names)

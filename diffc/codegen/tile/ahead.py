@@ -26,6 +26,7 @@ from diffc.codegen.loops.nodes import (
     Stmt,
     Store,
     Sweep,
+    Turn,
 )
 from diffc.codegen.loops.scratch import nbytes_of
 from diffc.codegen.loops.walk import expressions, operands, statements, stored
@@ -80,8 +81,9 @@ def _passes(body: Sequence[Stmt]) -> list[int] | None:
 
 
 def _is_plain(stmt: Stmt) -> bool:
-    if isinstance(stmt, Par):
-        return all(isinstance(inner, Store) for inner in stmt.body)
+    if isinstance(stmt, Par):  # of a block that is transposed each point is its own
+        is_turned = isinstance(stmt.how, Turn)
+        return not is_turned and all(isinstance(inner, Store) for inner in stmt.body)
     reduces = stmt.reduces if isinstance(stmt, Sweep) else (stmt,)
     return all(isinstance(each, Reduce) and each.order == "lanes" for each in reduces)
 

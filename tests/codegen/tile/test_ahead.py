@@ -164,3 +164,11 @@ def test_a_layer_norm_and_its_gradient_ask_for_both_operands() -> None:
     text = diffc.jit(both).stages(*args, args[0]).stage("tile").text
     asked = sorted(line.split("[")[0].split()[-1] for line in text.splitlines() if "fetch" in line)
     assert asked == ["ct", "x"]
+
+
+def test_blocks_that_are_transposed_are_no_rows():
+    """Nor are those beside each other that the same points share."""
+    x, y = (np.arange(1030 * 1030, dtype="f4").reshape(1030, 1030) + k for k in range(2))
+    got = diffc.jit(lambda x, y: (x + y.T, x.T * y))(x, y)
+    np.testing.assert_array_equal(got[0], x + y.T)
+    np.testing.assert_array_equal(got[1], x.T * y)
