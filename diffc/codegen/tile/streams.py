@@ -5,8 +5,8 @@ run of memory, far from the next. Memory gives long runs twice as fast. So a few
 side by side, and the sums of all columns lie in the cache meanwhile.
 
 Before: ``par c in 128, j in 2048 { s = reduce sum sequence(r in 16: x[16*c + r, j]); p[c, j] = s
-}``. After: ``par c in 128 { par j { p[c, j] = 0 + x[16*c, j] + ... + x[16*c + 3, j] }; for q in 3 {
-par j { p[c, j] = p[c, j] + x[16*c + 4*q + 4, j] + ... } } }``. Rows are added in the same order.
+}``. After: ``par c in 128 { par j { p[c, j] = 0 + x[16*c, j] + ... + x[16*c + 7, j] }; for q in 1 {
+par j { p[c, j] = p[c, j] + x[16*c + 8*q + 8, j] + ... } } }``. Rows are added in the same order.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from diffc.ir.index import Dim, Var, coefficient, ravel, substitute
 __all__ = ["in_streams"]
 
 #: rows that are read side by side
-ROWS = 4
+ROWS = 8
 #: shorter rows (bytes) are no longer runs than strips
 LONG = 4096
 #: operands come from memory that would fill so many second caches

@@ -19,7 +19,7 @@ from diffc.codegen.tile.interleave import MOST_COLUMNS, interleaved
 from diffc.ir.index import Var, eq
 from tests.codegen.emit.kernels import HOST, apply, buffer, check, const, samples
 
-DTYPES = ["f32", "f64", "f16", "bool", "i8", "i16", "i32", "u64"]
+DTYPES = ["f32", "f64", "bf16", "f16", "bool", "i8", "i16", "i32", "u64"]
 TARGETS = pytest.mark.parametrize("target", [X86_AVX512, X86_AVX2], ids=["avx512", "avx2"])
 
 

@@ -44,8 +44,8 @@ def grouped(kernel: Kernel) -> Par | None:
 
 
 @pytest.mark.parametrize("monoid", ["sum", "prod", "max", "min"])
-@pytest.mark.parametrize("dtype", ["f32", "f64", "i32", "u8"])
-@pytest.mark.parametrize("rows", [5, 8, 11, 16])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "i32", "u8"])
+@pytest.mark.parametrize("rows", [ROWS + 1, 2 * ROWS, 2 * ROWS + 3, 4 * ROWS])
 @pytest.mark.usefixtures("everything")
 def test_groups_of_rows(rows, dtype, monoid):
     kernel = columns(rows, 75, dtype, monoid)
