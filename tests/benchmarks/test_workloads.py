@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import inputs, objectives, workloads
+from benchmarks import inputs, objectives, peers, workloads
 from benchmarks.workloads import WORKLOADS
 
 
@@ -35,6 +35,18 @@ def test_params_have_the_dtype_of_the_workload(name):
     assert dtypes == {WORKLOADS[name].dtype}
     drawn = {a.dtype.name for b in batches for a in b.values()}
     assert drawn <= {"int32", WORKLOADS[name].dtype}
+
+
+@pytest.mark.parametrize("name", list(WORKLOADS))
+def test_every_workload_has_code_at_its_size(name):
+    """Large arrays are tiled in ways of their own, which small ones never meet."""
+    params, batches = inputs.draw(name)
+    peer = peers.load("diffc")(name, WORKLOADS[name], params, batches)
+    if peer.optimizer is None:
+        stages = peer.gradient.stages(params, batches[0])
+    else:
+        stages = peer.step.stages(peer.params, peer.state, batches[0])
+    assert stages.stage("emit").text
 
 
 @pytest.mark.parametrize("name", [k for k, w in WORKLOADS.items() if w.kind == "pullback"])
