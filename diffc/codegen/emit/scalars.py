@@ -43,9 +43,10 @@ FLOAT_UNARY = {
     "round": "rint",
     "trunc": "trunc",
 }
-# Of these, results of 16 bits need no rounding; of those, nan comes from operands or the hardware.
+# Of these, results of 16 bits need no rounding; of those, nan comes from operands or arithmetic
+# (tried of all operands, for functions of one).
 KEPT = frozenset({"maximum", "minimum", "sign", "floor", "ceil", "round", "trunc"})
-ARITHMETIC = frozenset({*FLOAT_BINARY, "sqrt", "fma"})
+PLAIN = frozenset({*FLOAT_BINARY, "sqrt", "fma", *ELEMENTARY} - {"pow", "arctan2"})
 INTEGER_BINARY = {
     "add": "add",
     "sub": "sub",
@@ -144,7 +145,7 @@ class Ops:
             return result
         if name in KEPT:
             return half.cut(self, result, dtype)
-        return half.narrow(self, result, dtype, is_plain=name in ARITHMETIC)
+        return half.narrow(self, result, dtype, is_plain=name in PLAIN)
 
     def _float(self, name: str, dtype: str, args: Sequence[str]) -> str:
         kind, a = self.kind(dtype), args[0]

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from diffc.codegen.loops import interpret
 from diffc.codegen.loops.nodes import SCALARS, Kernel, Load, Par, Store
 from diffc.codegen.targets import X86_AVX2, X86_SSE2
-from diffc.ir.aval import DTYPES
+from diffc.ir.aval import DTYPES, limits
 from diffc.ir.index import Var
-from tests.codegen.emit.kernels import HOST, apply, buffer, check, samples
+from tests.codegen.emit.kernels import HOST, apply, buffer, check, compiled, samples
 
 INTS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
 FLOATS = ("bf16", "f16", "f32", "f64")
@@ -166,6 +167,26 @@ def test_elementary(dtype: str, count: int) -> None:
             y,
             close={"rtol": tolerance, "atol": tolerance / 100, "equal_nan": True},
         )
+
+
+@pytest.mark.parametrize("target", [HOST, X86_AVX2, X86_SSE2])
+@pytest.mark.parametrize("half", ["bf16", "f16"])
+def test_nan_of_all_halves(half: str, target) -> None:
+    """Which results are nan, and which infinite or zero, of every operand."""
+    if target.family != HOST.family or target.vector_bytes > HOST.vector_bytes:
+        pytest.skip("another machine's code")
+    n = 1 << 16
+    x = np.arange(n, dtype=np.uint16).view(DTYPES[half])
+    names = tuple(name for name in ELEMENTARY if SCALARS[name] == 1)
+    kernel = kernel_of(names, half, half, n)
+    results = [np.zeros(n, x.dtype) for _ in names]
+    assert compiled(kernel, target)(x, x, *results) == 0
+    for name, found in zip(names, results, strict=True):
+        with np.errstate(all="ignore"):
+            want = interpret.apply(name, half, (x,))
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(want), err_msg=name)
+        large = np.abs(want.astype(np.float32)) > 0.99 * float(limits(x.dtype).max)
+        np.testing.assert_array_equal(np.isinf(found) & ~large, False, err_msg=name)
 
 
 def test_select_and_fma() -> None:
