@@ -32,8 +32,9 @@ FAR_BYTES = 4.0
 LAST_CACHE = 16 * 1024 * 1024
 #: The part of the second cache that what is handed on may take; the rest is for what streams by.
 SHARE = 2
-#: Units of work that threads can share, at least, where sums over the rows keep these in order.
-FEW_UNITS = 8
+#: Units of work that threads can share, at least, where sums over the rows keep these in order: in
+#: slabs one thread does what two or three do otherwise.
+FEW_UNITS = 4
 
 
 def least_bytes(target: Target) -> int:
