@@ -199,7 +199,6 @@ LAYOUTS = {
     "unaligned": UNALIGNED,
     "read only": READ_ONLY,
     "subclass": np.arange(5.0).view(Sub),
-    "matrix": np.asmatrix(BASE),
     "masked-like": np.ma.array([1.0, 2.0]).data,
     "list of none": np.float32(3),
     "zero-d": np.array(3.0),
