@@ -1,6 +1,7 @@
 """Drawn kernels: any access, guard, monoid and order, with any vectors, between guard pages."""
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -149,11 +150,16 @@ class Draw:
         return Kernel("drawn", (*self.inputs, *self.outputs), (), (Par(vars, tuple(body), how),))
 
 
-@pytest.mark.parametrize("seed", range(60))
+#: of a loop and those within it
+MOST_POINTS = 400_000
+
+
+@pytest.mark.parametrize("seed", range(70))
 def test_drawn_kernels(seed: int) -> None:
     draw = Draw(seed)
     kernel = draw.kernel()
-    if np.prod([var.extent for var in kernel.body[0].vars]) > 20000:
+    points = [prod(var.extent for var in kernel.body[0].vars) * 20]
+    if max(points + [prod(b.shape) for b in kernel.params]) > MOST_POINTS:
         pytest.skip("too many points for the interpreter")
     arrays = [
         np.round(draw.rng.standard_normal(b.shape) * 4).astype(np.float32) for b in draw.inputs
