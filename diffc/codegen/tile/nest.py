@@ -98,7 +98,7 @@ class _Tiler:
         elif isinstance(stmt, Par) and stmt.how is None and not is_tiled(stmt):
             is_map = all(isinstance(inner, Store) for inner in stmt.body)
             for part in by_gaps(stmt) if is_map else (stmt,):
-                for piece in by_ranges(part) if is_map else (part,):
+                for piece in by_ranges(part):
                     yield from self.par(piece)
         else:
             yield stmt

@@ -12,8 +12,9 @@ from dataclasses import replace
 from itertools import pairwise, product
 from math import prod
 
-from diffc.codegen.loops.nodes import Choose, Par, Store
-from diffc.codegen.loops.walk import expressions
+from diffc.codegen.loops.contraction import extent_of
+from diffc.codegen.loops.nodes import Choose, Par, Reduce, Store, Sweep
+from diffc.codegen.loops.walk import expressions, operands, statements
 from diffc.codegen.tile.collapse import replace_vars
 from diffc.ir.index import Cond, Dim, Guard, Var
 from diffc.ir.index import Expr as IndexExpr
@@ -30,13 +31,20 @@ FEW_ROWS = 16
 
 
 def by_ranges(par: Par) -> tuple[Par, ...]:
-    """The pieces of a nest of stores, in row-major order; the nest itself where it stays whole."""
+    """The pieces of a nest of stores and folds, in row-major order; or the nest as it is.
+
+    Only its own variables are cut: each point keeps its folds, and the order in which they sum.
+    """
     extents = {var: var.extent for var in par.vars if isinstance(var.extent, int)}
-    if len(extents) < len(par.vars) or prod(extents.values()) < LEAST_POINTS:
+    inner = list(statements(par.body))
+    folds = [stmt for stmt in inner if isinstance(stmt, Reduce | Sweep)]
+    work = prod(extents.values()) * max((prod(map(extent_of, f.vars)) for f in folds), default=1)
+    is_plain = all(isinstance(stmt, Store | Reduce | Sweep) for stmt in inner)
+    if len(extents) < len(par.vars) or not is_plain or work < LEAST_POINTS:
         return (par,)
-    nodes = expressions(stmt.value for stmt in par.body if isinstance(stmt, Store))
+    nodes = expressions(root for stmt in inner for root in operands(stmt))
     guards = [node.guard for node in nodes if isinstance(node, Choose)]
-    guards += [stmt.guard for stmt in par.body if isinstance(stmt, Store)]
+    guards += [stmt.guard for stmt in inner if isinstance(stmt, Store)]
     cuts = {var: _cuts(var, extents[var], guards) for var in par.vars}
     last = par.vars[-1]
     rows = prod(extents.values()) // extents[last]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from diffc.codegen.loops.nodes import Choose, Kernel, Load, Par, Store
+from diffc.codegen.loops.text import parse_kernel
 from diffc.codegen.loops.walk import expressions, operands, statements
 from diffc.codegen.tile import tile
 from diffc.codegen.tile.ranges import MOST_PIECES, by_ranges
@@ -91,3 +92,24 @@ def test_many_pieces_stay_one() -> None:
     kernel = Kernel("steps", (x, y), (), (Par((i,), (Store(y, (i,), value, TRUE),)),))
     assert len(pieces(kernel)) == 1
     check(kernel, f32(n))
+
+
+@pytest.mark.parametrize("order", ["sequence", "lanes"])
+@pytest.mark.parametrize(("columns", "at"), [(512, 128), (300, 75), (97, 64)])
+def test_columns_of_sums_are_cut_between_what_was_joined(columns: int, at: int, order: str) -> None:
+    """The bias of joined gates: each piece sums what one gate hands it, rows in the same order."""
+    shape = f"f32[40,{columns}]"
+    results = f"out: out {shape}, sums: out f32[{columns}]"
+    text = f"""kernel @gates(a: in {shape}, b: in {shape}, {results}) {{
+      par j in {columns} {{
+        sweep r in 40 {{
+          s: f32 = reduce sum {order}(r in 40: choose(`j < {at}`, a[r, j], mul(b[r, j], b[r, j])))
+          out[r, j] = choose(`j < {at}`, a[r, j], mul(b[r, j], b[r, j]))
+        }}
+        sums[j] = s
+      }}
+    }}"""
+    kernel = parse_kernel(text)
+    assert [piece.vars[0].extent for piece in pieces(kernel)] == [at, columns - at]
+    assert choices(tile(kernel, HOST)) == 0
+    check(kernel, f32(40, columns), f32(40, columns))
