@@ -59,12 +59,16 @@ class Facts:
 
 
 class Numbering:
-    """Numbers the expressions of one kernel, which must stay alive meanwhile."""
+    """Numbers the expressions of one kernel, and those that are made while it is written.
 
-    __slots__ = ("_facts", "_numbers")
+    It keeps them all: a new expression might else have the `id` of one that is gone.
+    """
+
+    __slots__ = ("_facts", "_kept", "_numbers")
 
     def __init__(self) -> None:
         self._facts: dict[int, Facts] = {}
+        self._kept: list[Expr] = []
         self._numbers: dict[tuple[object, ...], int] = {}
 
     def of(self, expr: Expr) -> Facts:
@@ -75,6 +79,7 @@ class Numbering:
         for node in expressions((expr,)):
             if id(node) not in self._facts:
                 self._facts[id(node)] = self._make(node)
+                self._kept.append(node)
         return self._facts[id(expr)]
 
     def _make(self, expr: Expr) -> Facts:
