@@ -30,10 +30,11 @@ from diffc.codegen.loops.nodes import (
     Sweep,
     Within,
 )
-from diffc.ir.index import Dim, Guard, Var, free
+from diffc.ir.index import Atom, Dim, Guard, Var, free
 
 __all__ = [
     "bodies",
+    "bound",
     "buffers",
     "children",
     "depends",
@@ -41,9 +42,11 @@ __all__ = [
     "map_body",
     "map_statement",
     "operands",
+    "read",
     "rewrite",
     "statements",
     "stored",
+    "variables",
     "varying",
 ]
 
@@ -140,12 +143,41 @@ def stored(body: Iterable[Stmt]) -> frozenset[Buffer]:
     )
 
 
+def read(body: Iterable[Stmt]) -> frozenset[Buffer]:
+    """The buffers that the expressions of a body read."""
+    roots = (expr for stmt in statements(body) for expr in operands(stmt))
+    found = (e.buffer for e in expressions(roots) if isinstance(e, Load | GatherLoad))
+    return frozenset(found)
+
+
 def buffers(body: Sequence[Stmt]) -> frozenset[Buffer]:
     """The buffers that the statements of a body read or write."""
-    roots = (expr for stmt in statements(body) for expr in operands(stmt))
-    read = {expr.buffer for expr in expressions(roots) if isinstance(expr, Load | GatherLoad)}
     keys = {stmt.keys for stmt in statements(body) if isinstance(stmt, Sort)}
-    return stored(body) | read | keys
+    return stored(body) | read(body) | keys
+
+
+def bound(body: Iterable[Stmt]) -> list[Var]:
+    """The variables of independent points and folds in a body, outer ones first."""
+    found: list[Var] = []
+    for stmt in statements(body):
+        if isinstance(stmt, Par | Reduce | Sweep | Contract):
+            found += stmt.vars
+    return found
+
+
+def variables(expr: Expr) -> frozenset[Atom]:
+    """The index variables on which an expression depends."""
+    found: set[Atom] = set()
+    for node in expressions((expr,)):
+        if isinstance(node, Load | GatherLoad):
+            for index in node.indices:
+                if not isinstance(index, Expr):
+                    found |= free(index)
+        elif isinstance(node, IndexValue):
+            found |= free(node.index)
+        elif isinstance(node, Choose):
+            found |= node.guard.free()
+    return frozenset(found)
 
 
 Index = Callable[[Dim], Dim]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from diffc.codegen.loops.contraction import accumulator
@@ -15,16 +15,13 @@ from diffc.codegen.loops.nodes import (
     Load,
     Par,
     Prefix,
-    Reduce,
     Scalar,
     Scatter,
     Sort,
-    Stmt,
     Store,
-    Sweep,
 )
 from diffc.codegen.loops.nodes import Kernel as Nest
-from diffc.codegen.loops.walk import expressions, operands, statements
+from diffc.codegen.loops.walk import bound, expressions, operands, statements
 from diffc.ir.index import Dim, Var
 from diffc.plan.program import Buffer, Kernel
 
@@ -84,7 +81,7 @@ def part_of(node: Kernel, kernel: Nest) -> Part | None:
     if len(kernel.body) != 1:
         return None
     (nest,) = kernel.body
-    if not isinstance(nest, Par) or any(var.extent == 0 for var in _bound((nest,))):
+    if not isinstance(nest, Par) or any(var.extent == 0 for var in bound((nest,))):
         return None
     if any(isinstance(stmt, For | Scatter | Prefix | Sort) for stmt in statements(nest.body)):
         return None
@@ -105,11 +102,3 @@ def part_of(node: Kernel, kernel: Nest) -> Part | None:
 
 def _is_as_in_program(param: Param, part: Part) -> bool:
     return param.shape == tuple(part.buffers[param].aval.shape)
-
-
-def _bound(body: Iterable[Stmt]) -> list[Var]:
-    found: list[Var] = []
-    for stmt in statements(body):
-        if isinstance(stmt, Par | Reduce | Sweep | Contract):
-            found += stmt.vars
-    return found

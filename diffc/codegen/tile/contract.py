@@ -26,12 +26,8 @@ from diffc.codegen.loops.contraction import (
 )
 from diffc.codegen.loops.nodes import (
     Buffer,
-    Choose,
     Contract,
-    Expr,
     For,
-    GatherLoad,
-    IndexValue,
     Kernel,
     Load,
     Order,
@@ -47,13 +43,14 @@ from diffc.codegen.loops.walk import (
     map_statement,
     operands,
     rewrite,
+    variables,
 )
 from diffc.codegen.targets import ITEM_BYTES, Target
 from diffc.codegen.tile.contract_costs import costs
 from diffc.codegen.tile.contract_model import Choice, Operand, Problem, choose, column_block
 from diffc.codegen.tile.contract_price import lanes_of
 from diffc.errors import InternalError
-from diffc.ir.index import Atom, Dim, Guard, Var, coefficient, free, ravel, substitute
+from diffc.ir.index import Dim, Guard, Var, coefficient, ravel, substitute
 
 __all__ = ["Tiled", "contract_price", "tile_contract", "tile_contractions"]
 
@@ -296,11 +293,11 @@ def _copied(
     """The contraction with one operand copied to scratch first."""
     contract = before.contract
     expr = contract.lhs if side == "lhs" else contract.rhs
-    used = _variables(expr)
+    used = variables(expr)
     kept = tuple(var for var in vars if var in used)
     summed = tuple(var for var in contract.vars if var in used)
     if side == "rhs" and not depth_last:  # columns last, but for those of a batch
-        other = _variables(contract.lhs)
+        other = variables(contract.lhs)
         batch = tuple(var for var in kept if var in other)
         axes = (*batch, *summed, *(var for var in kept if var not in other))
     else:
@@ -334,21 +331,6 @@ def _along_depth(base: _Candidate, vars: Sequence[Var], target: Target) -> Itera
         few = prod(extent_of(v) for v in vars if one.strides[v] and not fixed.strides[v])
         if one.strides[inner] != 1 and fixed.strides[inner] == 1 and few <= FEW:
             yield _copied(base, vars, side, target, depth_last=True)
-
-
-def _variables(expr: Expr) -> frozenset[Atom]:
-    """The index variables on which an expression depends."""
-    found: set[Atom] = set()
-    for node in expressions((expr,)):
-        if isinstance(node, Load | GatherLoad):
-            for index in node.indices:
-                if not isinstance(index, Expr):
-                    found |= free(index)
-        elif isinstance(node, IndexValue):
-            found |= free(node.index)
-        elif isinstance(node, Choose):
-            found |= node.guard.free()
-    return frozenset(found)
 
 
 # --- who moves along what
