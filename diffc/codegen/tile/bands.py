@@ -42,9 +42,9 @@ from diffc.codegen.loops.nodes import (
     Stmt,
     Store,
 )
-from diffc.codegen.loops.walk import buffers, stored
+from diffc.codegen.loops.walk import buffers, read, stored
 from diffc.codegen.targets import Target
-from diffc.codegen.tile.bounded import LEAST_POINTS, Band, Room, Walk, read
+from diffc.codegen.tile.bounded import LEAST_POINTS, Band, Room, Walk
 from diffc.codegen.tile.outside import Side, borders, outside
 from diffc.ir.index import Dim, Var, free
 
@@ -53,7 +53,8 @@ __all__ = ["within_bands"]
 
 def within_bands(kernel: Kernel, target: Target) -> Kernel:
     """The kernel without what masks hide in the loops in which nests hand values on."""
-    room = Room(target)
+    names = frozenset(buffer.name for buffer in (*kernel.params, *kernel.scratch))
+    room = Room(target, names)
     body = _Maker(room, _lasting(kernel.body)).body(kernel.body, ())
     if not room.scratch:
         return kernel

@@ -11,11 +11,9 @@ from diffc.codegen.loops.monoids import identity
 from diffc.codegen.loops.nodes import (
     Apply,
     Buffer,
-    Choose,
     Const,
     Contract,
     Expr,
-    GatherLoad,
     IndexValue,
     Load,
     Par,
@@ -29,21 +27,22 @@ from diffc.codegen.loops.nodes import (
     Within,
 )
 from diffc.codegen.loops.walk import (
+    bound,
     expressions,
     operands,
+    read,
     statements,
     stored,
+    variables,
 )
-from diffc.codegen.targets import Target
+from diffc.codegen.targets import FLOATS, Target
 from diffc.codegen.tile.outside import Known, Side, outside
-from diffc.ir.index import Atom, Var, free
+from diffc.ir.index import Var
 
-__all__ = ["LEAST_POINTS", "Band", "Room", "Walk", "read"]
+__all__ = ["LEAST_POINTS", "Band", "Room", "Walk"]
 
 LEAST_POINTS = 128
 """Along fewer points nothing is left out."""
-UNROLLED = 16
-"""Folds of so few values are not loops."""
 
 
 @dataclass(slots=True)
@@ -52,18 +51,20 @@ class Room:
 
     Attributes:
         target: The machine.
+        names: Those that are taken.
         scratch: New scratch.
         ahead: What runs before everything else: tests of operands that stay.
     """
 
     target: Target
+    names: frozenset[str]
     scratch: list[Buffer] = field(default_factory=list)
     ahead: list[Stmt] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=count)
 
     def fresh(self, stem: str) -> str:
         """A name that the kernel does not have."""
-        return f"{stem}{next(self._numbers)}"
+        return next(n for k in self._numbers if (n := f"{stem}{k}") not in self.names)
 
     def new_scratch(self, stem: str, dtype: str, shape: tuple[int, ...]) -> Buffer:
         """New scratch."""
@@ -153,7 +154,7 @@ class Walk:
     def statement(self, stmt: Stmt) -> None:
         """Takes one statement."""
         if isinstance(stmt, Par):
-            vars = [var for var in _bound(stmt) if var.extent == self.band.extent]
+            vars = [var for var in bound((stmt,)) if var.extent == self.band.extent]
             for var in dict.fromkeys(vars):
                 if self._bounds(stmt, var):
                     return
@@ -266,9 +267,9 @@ class Walk:
 
     def _finite(self, load: Load, *vars: Sequence[Var]) -> Expr:
         """Whether all elements of an operand are finite, as a bool."""
-        if load.dtype[0] != "f":
+        if load.dtype not in FLOATS:
             return Const("bool", value=True)
-        used = _free(load)
+        used = variables(load)
         summed = tuple(var for each in vars for var in each if var in used)
         around = tuple(var for var in self.loops if var in used)
         test = Scalar(self.room.fresh("finite"), "bool")
@@ -491,7 +492,7 @@ def _is_whole(store: Store) -> bool:
 
 
 def _zero(dtype: str) -> Const:
-    return Const(dtype, 0.0 if dtype[0] == "f" else 0)
+    return Const(dtype, identity("sum", dtype))
 
 
 def _agreed(values: Sequence[Expr | None]) -> Const | None:
@@ -520,32 +521,3 @@ def _goes_on(contract: Contract, stores: Sequence[Store]) -> bool:
 def _loads(*body: Stmt) -> list[Load]:
     roots = (root for stmt in statements(body) for root in operands(stmt))
     return [expr for expr in expressions(roots) if isinstance(expr, Load)]
-
-
-def read(body: Sequence[Stmt]) -> frozenset[Buffer]:
-    """The buffers that statements read."""
-    roots = (root for stmt in statements(body) for root in operands(stmt))
-    found = (e.buffer for e in expressions(roots) if isinstance(e, Load | GatherLoad))
-    return frozenset(found)
-
-
-def _bound(stmt: Stmt) -> list[Var]:
-    """The variables that a statement binds."""
-    found: list[Var] = []
-    for inner in statements((stmt,)):
-        if isinstance(inner, Par | Reduce | Sweep | Contract):
-            found += inner.vars
-    return found
-
-
-def _free(expr: Expr) -> frozenset[Atom]:
-    """The variables in the indices of an expression."""
-    found: frozenset[Atom] = frozenset()
-    for node in expressions((expr,)):
-        if isinstance(node, Load):
-            found = found.union(*map(free, node.indices))
-        elif isinstance(node, IndexValue):
-            found |= free(node.index)
-        elif isinstance(node, Choose):
-            found |= node.guard.free()
-    return found
