@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffc.errors import TraceError
+from diffc.ir.aval import INTEGERS
 from diffc.trace import Tracer, active, line
 from diffc.trace.arguments import tracer
 from diffc.trace.context import current
@@ -161,7 +162,9 @@ def traced_range(*args: Any) -> Any:
         return range(*args)
     start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
     for bound in (start, stop, step):
-        if isinstance(bound, Tracer) and (bound.shape or bound.aval.dtype[0] not in "iub"):
+        if isinstance(bound, Tracer) and (
+            bound.shape or bound.aval.dtype not in {*INTEGERS, "bool"}
+        ):
             raise TypeError(f"a bound of a range is {bound.aval}, and no integer")
     count = -((start - stop) // step)
     return Range(start, _where_positive(count), step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -281,6 +282,18 @@ def test_a_walrus_in_a_test():
 def test_traced_ranges_elsewhere():
     error = refused(lambda n: [i for i in range(n)], 3)  # noqa: C416
     assert "can only be run over by a `for` statement" in error.message
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_a_range_ends_at_an_integer(dtype):
+    def f(n):
+        total = 0
+        for i in range(n):
+            total = total + i
+        return total
+
+    error = refused(f, np.asarray(3.5, dtype), error=TypeError)
+    assert "and no integer" in str(error)
 
 
 def test_sizes_and_lists_by_counters():

@@ -43,7 +43,7 @@ from diffc.codegen.loops.nodes import (
     Within,
 )
 from diffc.codegen.loops.walk import stored
-from diffc.codegen.targets import Target
+from diffc.codegen.targets import FLOATS, Target
 from diffc.ir.aval import DTYPES, as_dtype, is_float, wide
 from diffc.ir.index import Dim, Var, evaluate
 
@@ -213,7 +213,8 @@ def run(kernel: Kernel, arrays: Mapping[Buffer, Array], target: Target) -> int:
     memory = dict(arrays)
     for buffer in kernel.scratch:
         dtype = DTYPES[buffer.dtype]  # undefined: nothing may depend on it
-        memory[buffer] = np.full(buffer.shape, np.nan if dtype.kind == "f" else 77, dtype)
+        nothing = np.nan if buffer.dtype in FLOATS else 77
+        memory[buffer] = np.full(buffer.shape, nothing, dtype)
     state = _Run(memory, target, frozenset(kernel.scratch))
     state.body(kernel.body, _Points(1))
     return state.status
